@@ -1,0 +1,88 @@
+"""The program under test, run in the guarded host's namespace."""
+
+import json
+import os
+import pathlib
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def find_program():
+    return os.environ.get("LEAKGUARD", str(REPOSITORY / "build/leakguard"))
+
+
+class Guard:
+    """leakguard with a run directory and a configuration file of its own.
+
+    Each verb returns a netns.Result (rc, stdout, stderr). enable, disable,
+    up and down must succeed unless check=False.
+    """
+
+    def __init__(self, lab, program=None, namespace=None):
+        self.namespace = namespace or lab.host
+        self.program = program or find_program()
+        self.run_dir = f"{lab.dir}/run-{self.namespace.name}"
+        self.config = f"{lab.dir}/leakguard-{self.namespace.name}.conf"
+        self.configure("")
+
+    def configure(self, text):
+        """Write the configuration file; the program is not told."""
+        with open(self.config, "w", encoding="ascii") as file:
+            file.write(text)
+
+    def command(self, verb, *options):
+        return [self.program, "--run-dir", self.run_dir, "-c", self.config,
+                verb, *options]
+
+    def run(self, verb, *options, check=False, **kwargs):
+        return self.namespace.run(self.command(verb, *options), check=check,
+                                  **kwargs)
+
+    def enable(self, *options, check=True, **kwargs):
+        """enable("--tunnel", "tun0"), or with keywords for options:
+        enable(tunnel="tun0", resolver=["192.0.2.1", "2001:db8::1"])."""
+        named, kwargs = _split(kwargs)
+        return self.run("enable", "--no-watch", *options, *named, check=check,
+                        **kwargs)
+
+    def disable(self, check=True):
+        return self.run("disable", check=check)
+
+    def up(self, tunnel, *resolvers, check=True):
+        options = [part for resolver in resolvers
+                   for part in ("--resolver", resolver)]
+        return self.run("up", "--tunnel", tunnel, *options, check=check)
+
+    def down(self, tunnel, check=True):
+        return self.run("down", "--tunnel", tunnel, check=check)
+
+    def reload(self, check=True):
+        return self.run("reload", check=check)
+
+    def status(self):
+        """The object that status --json prints."""
+        return json.loads(self.run("status", "--json").stdout)
+
+    @property
+    def state(self):
+        return self.status()["state"]
+
+    def listing(self):
+        """The kernel's own view of the guard's table; empty when off."""
+        done = self.namespace.run(
+            ["nft", "list", "table", "inet", "leakguard"], check=False)
+        return done.stdout if done.rc == 0 else ""
+
+
+RUN_KEYWORDS = ("stdin", "timeout", "env")
+
+
+def _split(kwargs):
+    """Keywords for the program as options, those for run() left as they are."""
+    named = []
+    for key, value in kwargs.items():
+        if key not in RUN_KEYWORDS:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            for one in values:
+                named += [f"--{key.replace('_', '-')}", one]
+    return named, {k: v for k, v in kwargs.items() if k in RUN_KEYWORDS}
