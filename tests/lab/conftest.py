@@ -43,9 +43,20 @@ def guard(lab):
 
 
 @pytest.fixture
-def veth_tunnel(lab):
-    """A tunnel that costs nothing, up; gone afterwards."""
-    tunnel = KINDS["veth"](lab).up()
-    yield tunnel
-    if tunnel.exists():
-        tunnel.down()
+def make_tunnel(lab):
+    """make_tunnel("openvpn", port=...): a tunnel, not up; gone afterwards."""
+    made = []
+
+    def make(kind, **options):
+        made.append(KINDS[kind](lab, **options))
+        return made[-1]
+
+    yield make
+    for tunnel in made:
+        tunnel.remove()
+
+
+@pytest.fixture
+def veth_tunnel(make_tunnel):
+    """A tunnel that costs nothing, up."""
+    return make_tunnel("veth").up()

@@ -135,13 +135,16 @@ class Lab:
 
     def _set_sysctls(self):
         # Duplicate address detection would delay each new address, and reverse
-        # path filtering would hide leaks that the guard has to stop.
+        # path filtering would hide leaks that the guard has to stop. Refusals
+        # (ICMP) would be limited to one a second for each client.
         for namespace in self.namespaces:
             namespace.sysctl(net__ipv6__conf__default__accept_dad=0,
                              net__ipv6__conf__all__accept_dad=0,
                              net__ipv6__conf__default__accept_ra=0,
                              net__ipv4__conf__default__rp_filter=0,
-                             net__ipv4__conf__all__rp_filter=0)
+                             net__ipv4__conf__all__rp_filter=0,
+                             net__ipv4__icmp_ratelimit=0,
+                             net__ipv6__icmp__ratelimit=0)
         for namespace in (self.host, self.isp, self.vpn):
             namespace.sysctl(net__ipv4__ip_forward=1,
                              net__ipv6__conf__all__forwarding=1)

@@ -21,6 +21,15 @@ from resolvers import find_tool, make_certificate
 
 # Halves of the address space beat the default route without replacing it.
 FULL_TUNNEL = ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")
+WIREGUARD_PORT = 51820
+WIREGUARD_REDIRECT = """
+table ip lab_carrier {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat
+        iifname "wan0" udp dport {port} redirect to :51820
+    }}
+}}
+"""
 
 
 class Tunnel:
@@ -32,7 +41,6 @@ class Tunnel:
 
     def __init__(self, lab, full=True):
         self.lab, self.full = lab, full
-        self.is_up = False
 
     @property
     def endpoint(self):
@@ -42,13 +50,12 @@ class Tunnel:
         address = labnet.VPN_ENDPOINT.v4
         return f"{address}:{self.carrier_port}/{self.carrier_proto}"
 
-    def up(self):
+    def up(self, timeout=20):
         self._start()
         self._route()
         for address in labnet.TUNNEL_FAR:
             netns.wait_until(lambda a=address: self.carries(a),
-                             f"{self.link} carries packets to {address}", 20)
-        self.is_up = True
+                             f"{self.link} carries packets to {address}", timeout)
         return self
 
     def down(self):
@@ -60,9 +67,13 @@ class Tunnel:
         self._wait_gone()
 
     def remake(self):
-        if self.is_up:
-            self.down()
+        self.remove()
         return self.up()
+
+    def remove(self):
+        """Whatever state it is in: nothing of it is left."""
+        if self.exists():
+            self.down()
 
     def carries(self, address):
         return labnet.can_reach(self.lab.host, address, self.link, timeout=0.5)
@@ -77,7 +88,6 @@ class Tunnel:
 
     def _wait_gone(self):
         netns.wait_until(lambda: not self.exists(), f"{self.link} has gone")
-        self.is_up = False
 
     def _addresses(self):
         """Both ends' addresses, where the program does not set them."""
@@ -117,18 +127,16 @@ class VethTunnel(Tunnel):
     def kill(self):
         """Nothing to kill: the link stays and goes down, its routes go."""
         self.lab.host.ip(f"link set {self.link} down")
-        self.is_up = False
-
-    def remake(self):
-        if self.exists():
-            self.down()
-        return self.up()
 
 
 class _ProgramTunnel(Tunnel):
     """A client process here and a server process there."""
 
     client = server = None
+
+    def remove(self):
+        if self.client:
+            self.down()
 
     def _log(self, name):
         return open(f"{self.lab.dir}/{self.link}-{name}.log", "ab")
@@ -138,8 +146,8 @@ class _ProgramTunnel(Tunnel):
             return namespace.popen(args, stdout=log, stderr=log, env=env)
 
     def _stop(self):
-        netns.stop(self.client)
-        netns.stop(self.server)
+        for process in filter(None, (self.client, self.server)):
+            netns.stop(process)
 
     def _kill(self):
         netns.kill(self.client)
@@ -199,17 +207,21 @@ class OpenVpnTunnel(_ProgramTunnel):
 class WireguardTunnel(_ProgramTunnel):
     """wireguard-go at both ends; set up through wg(8)."""
 
-    def __init__(self, lab, full=True, port=51820, link="wg0", fwmark=0):
+    def __init__(self, lab, full=True, port=WIREGUARD_PORT, link="wg0", fwmark=0):
         super().__init__(lab, full)
         self.link, self.far_link = link, f"{link}far"
         self.carrier_port, self.fwmark = port, fwmark
+        if port != WIREGUARD_PORT:
+            # The VPN's resolver owns port 53 there; wireguard-go listens on
+            # all addresses and could not share it.
+            lab.vpn.nft(WIREGUARD_REDIRECT.format(port=port))
         self.keys = {name: _wireguard_keys() for name in ("client", "server")}
 
     def _start(self):
         self.server = self._spawn_go(self.lab.vpn, "server", self.far_link)
         self.client = self._spawn_go(self.lab.host, "client", self.link)
         self._configure(self.lab.vpn, self.far_link, "server", "client",
-                        listen=self.carrier_port)
+                        listen=WIREGUARD_PORT)
         self._configure(self.lab.host, self.link, "client", "server",
                         fwmark=self.fwmark)
         self._addresses()

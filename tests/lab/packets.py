@@ -1,0 +1,94 @@
+"""Hand-made IPv4 and IPv6 packets, for raw sockets that bring their header."""
+
+import random
+import socket
+import struct
+
+UDP, TCP, ICMP = socket.IPPROTO_UDP, socket.IPPROTO_TCP, socket.IPPROTO_ICMP
+MORE_FRAGMENTS = 1
+NOP, RECORD_ROUTE = 1, 7  # IPv4 options
+HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
+
+
+def checksum(data):
+    """The Internet checksum (RFC 1071)."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return ~total & 0xffff
+
+
+def _address(text):
+    family = socket.AF_INET6 if ":" in text else socket.AF_INET
+    return socket.inet_pton(family, text)
+
+
+def _pseudo_header(src, dst, proto, length):
+    return _address(src) + _address(dst) + struct.pack("!II", length, proto)
+
+
+def udp(src, dst, sport, dport, payload):
+    """A UDP datagram with its checksum."""
+    length = 8 + len(payload)
+    head = struct.pack("!HHH", sport, dport, length)
+    total = checksum(_pseudo_header(src, dst, UDP, length) + head + b"\0\0"
+                     + payload)
+    return head + struct.pack("!H", total or 0xffff) + payload
+
+
+def tcp_syn(src, dst, sport, dport):
+    """A connection request without options."""
+    head = struct.pack("!HHIIBBH", sport, dport, random.getrandbits(32), 0,
+                       5 << 4, 2, 65535)
+    total = checksum(_pseudo_header(src, dst, TCP, 20) + head + b"\0\0\0\0")
+    return head + struct.pack("!HH", total, 0)
+
+
+def ipv4(src, dst, proto, payload, options=b"", fragment=(0, 0, None)):
+    """fragment: (offset in bytes, more fragments, identification)."""
+    offset, more, ident = fragment
+    words = 5 + len(options) // 4
+    head = struct.pack(
+        "!BBHHHBBH4s4s", 4 << 4 | words, 0, words * 4 + len(payload),
+        random.getrandbits(16) if ident is None else ident,
+        more << 13 | offset // 8, 64, proto, 0, _address(src), _address(dst))
+    total = checksum(head + options)
+    return head[:10] + struct.pack("!H", total) + head[12:] + options + payload
+
+
+def ipv6(src, dst, header, payload):
+    """`header`: the protocol number of what the payload starts with."""
+    return (struct.pack("!IHBB", 6 << 28, len(payload), header, 64)
+            + _address(src) + _address(dst) + payload)
+
+
+def options_header(header):
+    """An empty hop-by-hop or destination options header (PadN)."""
+    return bytes([header, 0, 1, 4, 0, 0, 0, 0])
+
+
+def routing_header(header):
+    """A segment routing header that is at its end (type 4, RFC 8754)."""
+    return bytes([header, 0, 4, 0, 0, 0, 0, 0])
+
+
+def fragment_header(header, offset, more, ident):
+    return struct.pack("!BBHI", header, 0, offset | more, ident)
+
+
+def fragments(src, dst, datagram, sizes):
+    """Cut a UDP datagram; `sizes`: bytes of each piece but the last."""
+    ident, offset, pieces = random.getrandbits(16), 0, []
+    for size in (*sizes, len(datagram)):
+        piece = datagram[offset:offset + size]
+        more = MORE_FRAGMENTS if offset + len(piece) < len(datagram) else 0
+        if ":" in dst:
+            head = fragment_header(UDP, offset, more, ident)
+            pieces.append(ipv6(src, dst, FRAGMENT, head + piece))
+        else:
+            pieces.append(ipv4(src, dst, UDP, piece,
+                               fragment=(offset, more, ident)))
+        offset += len(piece)
+    return pieces
