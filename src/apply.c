@@ -1,0 +1,254 @@
+#include "apply.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fwdiff.h"
+#include "fwprobe.h"
+#include "fwread.h"
+#include "fwtxn.h"
+#include "netwatch.h"
+#include "state.h"
+
+/* How often to build anew when other programs commit between our reading and our commit. */
+#define APPLY_TRIES 50
+/* How often to put right what differs after a commit of ours that succeeded. */
+#define APPLY_COMMITS 3
+
+#ifndef ERESTART /* the kernel's own (include/linux/errno.h): another commit came between */
+#define ERESTART 85
+#endif
+
+static bool has_tunnel_link(const struct policy *p, const struct netstate *ns)
+{
+	for (size_t i = 0; i < ns->links_len; i++)
+		if (policy_is_tunnel(p, ns->links[i].name))
+			return true;
+	return false;
+}
+
+/* Pin every sticky resolver whose route leads through a tunnel now. */
+static int pin_resolvers(const struct policy *p, struct netstate *ns, struct state *s)
+{
+	struct addr *addrs;
+	size_t n = 0;
+	int err;
+
+	/* Where mode both ties all to tunnels, or no tunnel can be in a route, nothing can be pinned. */
+	if (p->mode == POLICY_MODE_BOTH || !p->resolvers_len || !has_tunnel_link(p, ns))
+		return 0;
+	addrs = calloc(p->resolvers_len, sizeof(*addrs));
+	if (!addrs)
+		return -ENOMEM;
+	for (size_t i = 0; i < p->resolvers_len; i++) {
+		const struct resolver *r = &p->resolvers[i];
+
+		if (r->path == RESOLVER_PATH_STICKY && !addr_is_loopback(&r->addr) &&
+		    !pins_has(&s->pins, &r->addr))
+			addrs[n++] = r->addr;
+	}
+	err = netwatch_lookup_routes(ns, addrs, n);
+	for (size_t i = 0; !err && i < ns->routes_len; i++) {
+		const struct link *link = netstate_link(ns, ns->routes[i].link);
+
+		if (link && policy_is_tunnel(p, link->name))
+			err = state_add_pin(s, &ns->routes[i].addr);
+	}
+	free(addrs);
+	return err;
+}
+
+static int choose_fragments(struct fwsock *fs, const struct policy *p, enum fragments *ret_how,
+			    char reterr_text[CONFIG_ERR])
+{
+	int err;
+
+	if (!fs) {
+		*ret_how = p->fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG : p->fragments;
+		return 0;
+	}
+	err = fwprobe_fragments(fs, p->fragments, ret_how);
+	if (err == -EPERM)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "nf_tables: not permitted, expected to run as root (CAP_NET_ADMIN)");
+	else if (err == -EOPNOTSUPP)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "nf_tables: this kernel has no inet tables, expected CONFIG_NF_TABLES_INET");
+	else if (err == -FWPROBE_ENOWAY)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "fragments \"%s\": this kernel cannot, expected auto or drop",
+			 fragments_format(p->fragments));
+	else if (err)
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot probe the kernel: %s",
+			 strerror(-err));
+	return err;
+}
+
+int plan_build(struct fwsock *fs, struct state *s, struct plan *ret_plan,
+	       char reterr_text[CONFIG_ERR])
+{
+	struct plan plan = { 0 };
+	enum fragments how;
+	int err = state_effective_policy(s, &plan.policy, reterr_text);
+
+	if (err)
+		return err;
+	err = netwatch_dump_links(&plan.net);
+	if (!err)
+		err = pin_resolvers(&plan.policy, &plan.net, s);
+	if (err) {
+		snprintf(reterr_text, CONFIG_ERR, "cannot read links and routes: %s",
+			 strerror(-err));
+		goto fail;
+	}
+	err = choose_fragments(fs, &plan.policy, &how, reterr_text);
+	if (err)
+		goto fail;
+	err = ruleset_build(&plan.policy, &s->pins, how, &plan.rules);
+	if (err) {
+		snprintf(reterr_text, CONFIG_ERR, "out of memory");
+		goto fail;
+	}
+	*ret_plan = plan;
+	return 0;
+fail:
+	plan_fini(&plan);
+	return err;
+}
+
+void plan_fini(struct plan *plan)
+{
+	policy_fini(&plan->policy);
+	netstate_fini(&plan->net);
+	ruleset_fini(&plan->rules);
+}
+
+static void describe_refusal(int err, const struct fwtxn_fail *fail, const char *after,
+			     char reterr_text[CONFIG_ERR])
+{
+	snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s%s%s%s%s%s%s", *fail->what ? fail->what : "transaction",
+		 ": ", err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" : strerror(-err),
+		 *fail->reason ? " (" : "", fail->reason, *fail->reason ? ")" : "", after);
+}
+
+/* Answers were lost: only the table itself can tell what happened. */
+static bool is_unknown(int err)
+{
+	return err == -ENOBUFS || err == -EBADMSG || err == -EIO;
+}
+
+static int read_table(struct fwsock *fs, struct fwtable *ret_table, char reterr_text[CONFIG_ERR])
+{
+	int err = fwtable_read(fs, ret_table);
+
+	if (err == -EPERM)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "nf_tables: not permitted, expected to run as root (CAP_NET_ADMIN)");
+	else if (err)
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
+			 RULESET_TABLE, strerror(-err));
+	return err;
+}
+
+/*
+ * One round: read, compare, and commit the difference.
+ * 1: committed, look again.  0: nothing differs.  -errno with a text;
+ * -ERESTART and those of is_unknown(): look again.
+ */
+static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool last_try,
+			char reterr_text[CONFIG_ERR])
+{
+	struct fwtxn_fail fail = { 0 };
+	struct fwtable have;
+	struct fwtxn txn;
+	int err = read_table(fs, &have, reterr_text);
+
+	if (err)
+		return err;
+	fwtxn_init(&txn);
+	err = fwdiff_build(&have, rules, &txn);
+	if (err) {
+		snprintf(reterr_text, CONFIG_ERR, "%s", strerror(-err));
+	} else if (fwtxn_len(&txn)) {
+		/* The generation keeps what was read true until the commit. */
+		err = fwtxn_commit(fs, &txn, last_try ? 0 : have.generation, &fail);
+		if (err)
+			describe_refusal(err, &fail, "; the rules before are in force", reterr_text);
+		else
+			snprintf(reterr_text, CONFIG_ERR,
+				 "nf_tables: %s: differs again after each of %d commits, expected nobody else to change table inet %s",
+				 txn.notes[0].text, APPLY_COMMITS, RULESET_TABLE);
+		err = err ? err : 1;
+	}
+	fwtxn_fini(&txn);
+	fwtable_fini(&have);
+	return err;
+}
+
+int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR])
+{
+	int commits = 0, err = 0;
+
+	for (int i = 0; i < APPLY_TRIES; i++) {
+		err = commit_round(fs, &plan->rules, i == APPLY_TRIES - 1, reterr_text);
+		if (!err)
+			return 0;
+		if (err == 1 && ++commits == APPLY_COMMITS)
+			return -EBUSY;
+		if (err < 0 && err != -ERESTART && !is_unknown(err))
+			return err;
+	}
+	return err < 0 ? err : -EBUSY;
+}
+
+int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR])
+{
+	struct fwtxn_fail fail = { 0 };
+	struct fwtable have;
+	struct fwtxn txn;
+	int err = read_table(fs, &have, reterr_text);
+
+	if (err)
+		return err;
+	fwtxn_init(&txn);
+	err = fwdiff_build(&have, &plan->rules, &txn);
+	if (!err)
+		err = fwtxn_validate(fs, &txn, &fail);
+	if (err)
+		describe_refusal(err, &fail, "", reterr_text);
+	fwtxn_fini(&txn);
+	fwtable_fini(&have);
+	return err;
+}
+
+int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
+{
+	struct fwtxn_fail fail;
+	struct fwtable have;
+	struct fwtxn txn;
+	bool present;
+	int err = 0;
+
+	for (int i = 0; i < APPLY_COMMITS; i++) {
+		err = read_table(fs, &have, reterr_text);
+		if (err)
+			return err;
+		present = have.present;
+		fwtable_fini(&have);
+		if (!present)
+			return 0;
+
+		fwtxn_init(&txn);
+		fwtxn_del_table(&txn, RULESET_TABLE);
+		err = fwtxn_commit(fs, &txn, 0, &fail);
+		fwtxn_fini(&txn);
+		if (err && !is_unknown(err) && err != -ENOENT) {
+			describe_refusal(err, &fail, "; the rules are in force", reterr_text);
+			return err;
+		}
+	}
+	snprintf(reterr_text, CONFIG_ERR, "nf_tables: table inet %s is there again after its removal",
+		 RULESET_TABLE);
+	return -EBUSY;
+}

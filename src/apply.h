@@ -1,0 +1,54 @@
+/*
+ * apply.h - the one write path: state -> policy -> rules -> transaction -> kernel -> read back
+ *
+ * enable, up, down, reload and every later repair come through here; nobody
+ * else commits.  Whatever fails before the commit leaves the rules in force;
+ * the commit itself is all or nothing; what comes after it only looks.
+ */
+#ifndef APPLY_H
+#define APPLY_H
+
+#include <stdbool.h>
+
+#include "config.h"
+#include "netstate.h"
+#include "policy.h"
+#include "ruleset.h"
+
+struct fwsock;
+struct state;
+
+/* All that the rules are made of, and the rules. */
+struct plan {
+	struct policy policy; /* the whole: user's and what `up` brought */
+	struct netstate net;
+	struct ruleset rules;
+};
+
+/*
+ * Make a plan of the state and of the kernel's links and routes.  Sticky
+ * resolvers whose route leads through a tunnel are added to the state's pins.
+ * Without a socket (fs NULL, for printing without root) the kernel is taken to
+ * have what fragments = auto likes best.
+ * 0 and a plan for plan_fini(), or -errno with a text; -EINVAL: the policy is wrong.
+ */
+int plan_build(struct fwsock *fs, struct state *s, struct plan *ret_plan,
+	       char reterr_text[CONFIG_ERR]);
+void plan_fini(struct plan *plan);
+
+/*
+ * Bring the kernel's table to the plan in one transaction that holds only what
+ * differs, and read it back.  Blocks for the commit only.
+ * 0: the kernel has these rules, as was read back.  -errno with a text: the
+ * rules before are in force; but for -EBUSY, when they were committed and
+ * somebody else changed them at once, again and again.
+ */
+int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);
+
+/* The same up to the commit, which the kernel validates and forgets. */
+int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);
+
+/* Remove our table.  0, also if there is none; or -errno with a text, and it stands. */
+int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR]);
+
+#endif

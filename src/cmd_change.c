@@ -1,0 +1,403 @@
+/* enable, disable, up, down, reload: what changes the rules */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apply.h"
+#include "cmd.h"
+#include "fwread.h"
+#include "fwsock.h"
+#include "log.h"
+#include "lookup.h"
+
+/* What every change holds while it runs. */
+struct session {
+	struct rundir rundir;
+	struct fwsock fs;
+	struct state before; /* what was in force; empty where nothing was */
+	bool recorded;	     /* before was read from the run directory */
+	bool guarded;	     /* the kernel has our table */
+};
+
+static void session_close(struct session *ss)
+{
+	fwsock_close(&ss->fs);
+	state_fini(&ss->before);
+	rundir_close(&ss->rundir);
+}
+
+static int read_guarded(struct fwsock *fs, bool *ret_guarded, char text[CONFIG_ERR])
+{
+	struct fwtable table;
+	int err = fwtable_read(fs, &table);
+
+	if (err) {
+		snprintf(text, CONFIG_ERR, "nf_tables: %s",
+			 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
+					 strerror(-err));
+		return err;
+	}
+	*ret_guarded = table.present;
+	fwtable_fini(&table);
+	return 0;
+}
+
+/* Lock, socket, and what is in force now.  0, or -errno, said already, and nothing to close. */
+static int session_open(struct session *ss, const char *run_dir)
+{
+	char text[CONFIG_ERR];
+	int err;
+
+	*ss = (struct session){ 0 };
+	state_init(&ss->before);
+	err = rundir_open(&ss->rundir, run_dir, text);
+	if (err) {
+		log_error("%s", text);
+		return err;
+	}
+	err = fwsock_open(&ss->fs);
+	if (err)
+		snprintf(text, CONFIG_ERR, "nf_tables: cannot open a netlink socket: %s",
+			 strerror(-err));
+	if (!err)
+		err = read_guarded(&ss->fs, &ss->guarded, text);
+	if (!err) {
+		err = state_read(&ss->rundir, &ss->before, text);
+		ss->recorded = !err;
+		if (err == -ENOENT)
+			err = 0;
+	}
+	if (err) {
+		log_error("%s", text);
+		session_close(ss);
+	}
+	return err;
+}
+
+static void print_summary(const struct plan *plan, bool dry_run)
+{
+	const struct policy *p = &plan->policy;
+	char text[POLICY_TEXT];
+	bool present = false;
+
+	for (size_t i = 0; i < plan->net.links_len; i++)
+		present |= plan->net.links[i].up && policy_is_tunnel(p, plan->net.links[i].name);
+	printf("%s: name traffic to port", dry_run ? "the kernel would take these rules" :
+					   present ? "guarded" :
+						     "guarded, no tunnel is up");
+	for (size_t i = 0; i < p->ports_len; i++)
+		printf("%s %u", i ? "," : p->ports_len > 1 ? "s" : "", p->ports[i]);
+	fputs(" leaves only", stdout);
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		printf("%s %s", i ? "," : " through", tunnel_format(&p->tunnels[i], text));
+	if (p->resolvers_len)
+		printf("%s %s", !p->tunnels_len		       ? "" :
+				p->mode == POLICY_MODE_BOTH ? " and" :
+								" or",
+		       "to ");
+	for (size_t i = 0; i < p->resolvers_len && i < 4; i++)
+		printf("%s%s", i ? ", " : "", resolver_format(&p->resolvers[i], text));
+	if (p->resolvers_len > 4)
+		printf(" and %zu more", p->resolvers_len - 4);
+	if (!p->tunnels_len && !p->resolvers_len)
+		fputs(" to this host itself", stdout);
+	putchar('\n');
+}
+
+/*
+ * The state that shall be in force -> kernel and run directory.  The record is
+ * written and synced before the commit and renamed after it: nothing that can
+ * fail for want of space is left to do once the kernel has the rules.
+ */
+static int make_it_so(struct session *ss, struct state *after, bool dry_run, bool summary)
+{
+	char text[CONFIG_ERR];
+	struct plan plan;
+	int err = plan_build(&ss->fs, after, &plan, text);
+
+	if (err) {
+		log_error("%s", text);
+		return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
+	}
+	if (dry_run) {
+		err = apply_dry_run(&ss->fs, &plan, text);
+	} else {
+		err = state_prepare(&ss->rundir, after, text);
+		if (!err) {
+			err = apply_commit(&ss->fs, &plan, text);
+			if (!err)
+				err = state_publish(&ss->rundir, text);
+			else
+				state_discard(&ss->rundir);
+		}
+	}
+	if (err)
+		log_error("%s", text);
+	else if (summary)
+		print_summary(&plan, dry_run);
+	plan_fini(&plan);
+	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
+}
+
+/* Take over what is tied to the host and not to the configuration: `up`s and pins. */
+static int carry_over(struct state *after, const struct state *before)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < before->ups_len; i++)
+		err = state_put_up(after, before->ups[i].link, before->ups[i].resolvers,
+				   before->ups[i].resolvers_len);
+	for (size_t i = 0; !err && i < before->pins.len; i++)
+		err = state_add_pin(after, &before->pins.addrs[i]);
+	return err;
+}
+
+int cmd_read_policy(struct state *s, const char *config, const struct override *overrides,
+		    size_t n, char reterr_text[CONFIG_ERR])
+{
+	const bool may_be_absent = !strcmp(config, CMD_CONFIG_DEFAULT);
+	char *path = realpath(config, NULL);
+	int err;
+
+	if (strlen(path ? path : config) >= sizeof(s->config)) {
+		free(path);
+		snprintf(reterr_text, CONFIG_ERR, "%.200s: expected a path of at most %zu bytes",
+			 config, sizeof(s->config) - 1);
+		return -ENAMETOOLONG;
+	}
+	strcpy(s->config, path ? path : config);
+	free(path);
+
+	err = config_read_file(config, &s->policy, reterr_text);
+	if (err && !(err == -ENOENT && may_be_absent))
+		return err;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct config_key *key = config_key_find(overrides[i].key);
+		bool first = true;
+
+		for (size_t k = 0; k < i; k++)
+			first &= strcmp(overrides[k].key, overrides[i].key) != 0;
+		if (first && key && key->clear)
+			key->clear(&s->policy);
+		err = config_set_option(&s->policy, overrides[i].key, overrides[i].value,
+					reterr_text);
+		if (err)
+			return err;
+		s->overrides[i] = overrides[i];
+	}
+	s->overrides_len = n;
+	return policy_validate(&s->policy, reterr_text, CONFIG_ERR);
+}
+
+/* A new base policy on a host where `ss` is in force. */
+static int change_policy(struct session *ss, struct state *after, bool dry_run, bool summary)
+{
+	char text[CONFIG_ERR] = "out of memory";
+	int err = lookup_endpoints(after, &ss->before, text);
+
+	if (!err)
+		err = carry_over(after, &ss->before);
+	if (err) {
+		log_error("%s", text);
+		return CMD_EXIT_FAILED;
+	}
+	return make_it_so(ss, after, dry_run, summary);
+}
+
+int cmd_enable(const struct cmdline *cl)
+{
+	char text[CONFIG_ERR];
+	struct session ss;
+	struct state after;
+	int status = CMD_EXIT_FAILED;
+
+	state_init(&after);
+	if (cmd_read_policy(&after, cl->config, cl->overrides, cl->overrides_len, text)) {
+		log_error("%s", text);
+		status = CMD_EXIT_USAGE;
+	} else if (!session_open(&ss, cl->run_dir)) {
+		status = change_policy(&ss, &after, cl->dry_run, true);
+		session_close(&ss);
+	}
+	state_fini(&after);
+	return status;
+}
+
+int cmd_disable(const struct cmdline *cl)
+{
+	char text[CONFIG_ERR];
+	struct rundir rundir;
+	struct fwsock fs = { 0 };
+	int err = rundir_open(&rundir, cl->run_dir, text);
+
+	if (err) {
+		log_error("%s", text);
+		return CMD_EXIT_FAILED;
+	}
+	err = fwsock_open(&fs);
+	if (err)
+		snprintf(text, CONFIG_ERR, "nf_tables: cannot open a netlink socket: %s",
+			 strerror(-err));
+	/* Rules first: a record without rules is only stale, rules without a record would be stuck. */
+	if (!err)
+		err = apply_remove(&fs, text);
+	if (!err)
+		err = state_remove(&rundir, text);
+	if (err)
+		log_error("%s", text);
+	else
+		puts("not guarded: the rules are gone, name traffic goes anywhere");
+	fwsock_close(&fs);
+	rundir_close(&rundir);
+	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
+}
+
+/* The tunnel and resolvers of up's and down's command line, by the key table's parsers. */
+static int read_hook_options(const struct cmdline *cl, struct policy *p, char link[IFNAMSIZ])
+{
+	char text[CONFIG_ERR];
+	int err = 0;
+
+	for (size_t i = 0; !err && i < cl->overrides_len; i++)
+		err = config_set_option(p, cl->overrides[i].key, cl->overrides[i].value, text);
+	if (!err && (p->tunnels_len != 1 || p->tunnels[0].prefix)) {
+		snprintf(text, sizeof(text), "%s: expected one --tunnel with the name of one link",
+			 cl->command->name);
+		err = -EINVAL;
+	}
+	for (size_t i = 0; !err && i < p->resolvers_len; i++) {
+		struct resolver *r = &p->resolvers[i];
+
+		if (r->path == RESOLVER_PATH_STICKY ||
+		    (r->path == RESOLVER_PATH_LINK &&
+		     !memcmp(r->link, p->tunnels[0].name, IFNAMSIZ)))
+			continue;
+		snprintf(text, sizeof(text),
+			 "--resolver: expected no path but the tunnel's, what \"up\" brings is tied to it");
+		err = -EINVAL;
+	}
+	if (err) {
+		log_error("%s", text);
+		return err;
+	}
+	memcpy(link, p->tunnels[0].name, IFNAMSIZ);
+	return 0;
+}
+
+/* What is in force now, to be changed; with the guard off, what the configuration says. */
+static int start_from(struct session *ss, const struct cmdline *cl, struct state *after)
+{
+	char text[CONFIG_ERR] = "out of memory";
+	int err;
+
+	if (ss->guarded && !ss->recorded) {
+		log_error("%s/state: missing while the guard is up, expected 'leakguard enable' to say anew what it shall allow",
+			  cl->run_dir);
+		return CMD_EXIT_FAILED;
+	}
+	if (ss->recorded) {
+		/* The record itself changes hands. */
+		*after = ss->before;
+		state_init(&ss->before);
+		return CMD_EXIT_DONE;
+	}
+	err = cmd_read_policy(after, cl->config, NULL, 0, text);
+	if (err) {
+		log_error("%s", text);
+		return CMD_EXIT_USAGE;
+	}
+	err = lookup_endpoints(after, NULL, text);
+	if (err)
+		log_error("%s", text);
+	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
+}
+
+int cmd_up(const struct cmdline *cl)
+{
+	char link[IFNAMSIZ];
+	struct policy given;
+	struct session ss;
+	struct state after;
+	int err, status = CMD_EXIT_USAGE;
+
+	policy_init(&given);
+	state_init(&after);
+	if (read_hook_options(cl, &given, link))
+		goto out;
+	status = CMD_EXIT_FAILED;
+	if (session_open(&ss, cl->run_dir))
+		goto out;
+
+	status = start_from(&ss, cl, &after);
+	if (status == CMD_EXIT_DONE) {
+		err = state_put_up(&after, link, given.resolvers, given.resolvers_len);
+		if (err)
+			log_error("up %s: %s", link, err == -E2BIG ? "expected at most 64 tunnels" :
+								      strerror(-err));
+		status = err ? CMD_EXIT_FAILED : make_it_so(&ss, &after, false, true);
+	}
+	session_close(&ss);
+out:
+	policy_fini(&given);
+	state_fini(&after);
+	return status;
+}
+
+int cmd_down(const struct cmdline *cl)
+{
+	char link[IFNAMSIZ];
+	struct policy given;
+	struct session ss;
+	struct state after;
+	int status = CMD_EXIT_USAGE;
+
+	policy_init(&given);
+	state_init(&after);
+	if (read_hook_options(cl, &given, link))
+		goto out;
+	status = CMD_EXIT_FAILED;
+	if (session_open(&ss, cl->run_dir))
+		goto out;
+
+	if (!ss.guarded && !ss.recorded) {
+		status = CMD_EXIT_DONE; /* never raised: there is nothing to take away */
+	} else {
+		status = start_from(&ss, cl, &after);
+		if (status == CMD_EXIT_DONE && !state_remove_up(&after, link))
+			log_debug("down %s: no \"up\" brought it", link);
+		if (status == CMD_EXIT_DONE)
+			status = make_it_so(&ss, &after, false, true);
+	}
+	session_close(&ss);
+out:
+	policy_fini(&given);
+	state_fini(&after);
+	return status;
+}
+
+int cmd_reload(const struct cmdline *cl)
+{
+	char text[CONFIG_ERR];
+	struct session ss;
+	struct state after;
+	int status = CMD_EXIT_FAILED;
+
+	if (session_open(&ss, cl->run_dir))
+		return CMD_EXIT_FAILED;
+	state_init(&after);
+	if (!ss.recorded) {
+		log_error("reload: %s, expected 'leakguard enable' first",
+			  ss.guarded ? "the run directory has no record of the policy" :
+				       "the guard is not up");
+	} else if (cmd_read_policy(&after, strcmp(cl->config, CMD_CONFIG_DEFAULT) ? cl->config : ss.before.config,
+				   ss.before.overrides, ss.before.overrides_len, text)) {
+		log_error("%s", text);
+		status = CMD_EXIT_USAGE;
+	} else {
+		status = change_policy(&ss, &after, false, true);
+	}
+	state_fini(&after);
+	session_close(&ss);
+	return status;
+}

@@ -1,0 +1,545 @@
+#include "config.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <ini.h>
+
+static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
+{
+	const size_t len = strlen(value);
+	struct tunnel t = { .prefix = len && value[len - 1] == '*' };
+	char name[IFNAMSIZ + 1];
+
+	if (len > IFNAMSIZ)
+		return -EINVAL;
+	memcpy(name, value, len + 1);
+	if (t.prefix)
+		name[len - 1] = '\0';
+	if (t.prefix && len == 1) {
+		*reterr_expects = "a link name before the \"*\": every link would be a tunnel";
+		return -EINVAL;
+	}
+	if (ifname_parse(name, t.name))
+		return -EINVAL;
+	if (!strncmp("lo", t.name, t.prefix ? strlen(t.name) : IFNAMSIZ)) {
+		*reterr_expects = "a tunnel's name; this one takes in the loopback device";
+		return -EINVAL;
+	}
+	return policy_add_tunnel(p, &t);
+}
+
+/* "[v6]SEP..." or "ADDRSEP..."; cuts the text in place, *ret_rest is what follows SEP or NULL. */
+static int split_port(char *text, char sep, char **ret_host, char **ret_rest)
+{
+	char *end = text;
+
+	*ret_host = text;
+	*ret_rest = NULL;
+	if (*text == '[') {
+		*ret_host = text + 1;
+		end = strchr(text, ']');
+		if (!end)
+			return -EINVAL;
+		*end++ = '\0';
+		if (*end && *end != sep)
+			return -EINVAL;
+	} else {
+		end = strchr(text, sep);
+	}
+	if (end && *end) {
+		*end = '\0';
+		*ret_rest = end + 1;
+	}
+	return 0;
+}
+
+static int parse_path(struct resolver *r, const char *word, const char **reterr_expects)
+{
+	static const char *const expects = "\"via IF\", \"via tunnel\" or \"via any\" after the address";
+
+	if (!strcmp(word, "tunnel")) {
+		r->path = RESOLVER_PATH_TUNNEL;
+	} else if (!strcmp(word, "any")) {
+		r->path = RESOLVER_PATH_ANY;
+	} else if (!ifname_parse(word, r->link)) {
+		r->path = RESOLVER_PATH_LINK;
+	} else {
+		*reterr_expects = expects;
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* fe80::1%eth0 is fe80::1 via eth0; a zone says nothing for any other address (RFC 4007, 11). */
+static int parse_zone(struct resolver *r, const char *zone, const char **reterr_expects)
+{
+	char link[IFNAMSIZ];
+
+	if (!addr_is_linklocal(&r->addr)) {
+		*reterr_expects = "no zone (%...) on an address that is not link-local";
+		return -EINVAL;
+	}
+	if (isdigit((unsigned char)*zone) || ifname_parse(zone, link) ||
+	    (r->path == RESOLVER_PATH_LINK && memcmp(link, r->link, IFNAMSIZ)) ||
+	    (r->path != RESOLVER_PATH_LINK && r->path != RESOLVER_PATH_STICKY)) {
+		*reterr_expects = "one link by its name as the zone, and no other path";
+		return -EINVAL;
+	}
+	r->path = RESOLVER_PATH_LINK;
+	memcpy(r->link, link, IFNAMSIZ);
+	return 0;
+}
+
+static int parse_resolver_addr(struct resolver *r, char *text, const char **reterr_expects)
+{
+	char *host, *port, *zone;
+	uint32_t number = 0;
+
+	if (split_port(text, '@', &host, &port))
+		return -EINVAL;
+	zone = strchr(host, '%');
+	if (zone)
+		*zone++ = '\0';
+	if (addr_parse(host, &r->addr))
+		return -EINVAL;
+	if (port && number_parse(port, 1, 65535, &number)) {
+		*reterr_expects = "a port, 1 to 65535, after the \"@\"";
+		return -EINVAL;
+	}
+	r->port = (uint16_t)number;
+	if (!addr_is_unicast(&r->addr)) {
+		*reterr_expects = "the address of one host";
+		return -EINVAL;
+	}
+	if (zone)
+		return parse_zone(r, zone, reterr_expects);
+	if (addr_is_linklocal(&r->addr) && r->path == RESOLVER_PATH_STICKY) {
+		*reterr_expects = "a zone (fe80::1%eth0) or a path (via eth0): every link has such addresses";
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int parse_resolver(struct policy *p, const char *value, const char **reterr_expects)
+{
+	struct resolver r = { .path = RESOLVER_PATH_STICKY };
+	char text[POLICY_TEXT], *words[4] = { NULL }, *save = NULL;
+	size_t n = 0;
+	int err;
+
+	if (strlen(value) >= sizeof(text))
+		return -EINVAL;
+	strcpy(text, value);
+	for (char *w = strtok_r(text, " \t", &save); w && n < 4; w = strtok_r(NULL, " \t", &save))
+		words[n++] = w;
+	if (n != 1 && n != 3)
+		return -EINVAL;
+	if (n == 3 && strcmp(words[1], "via"))
+		return -EINVAL;
+
+	err = n == 3 ? parse_path(&r, words[2], reterr_expects) : 0;
+	if (!err)
+		err = parse_resolver_addr(&r, words[0], reterr_expects);
+	return err ? err : policy_add_resolver(p, &r);
+}
+
+/* A host name: letters, digits, '-', '_' and dots; never only digits and dots. */
+static bool is_host_name(const char *name)
+{
+	bool letter = false;
+
+	if (!*name || strlen(name) >= POLICY_HOST_TEXT || *name == '-' || *name == '.')
+		return false;
+	for (const char *c = name; *c; c++) {
+		if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
+			return false;
+		letter |= isalpha((unsigned char)*c) != 0;
+	}
+	return letter;
+}
+
+static int parse_endpoint(struct policy *p, const char *value, const char **reterr_expects)
+{
+	char text[POLICY_HOST_TEXT + 64], *host, *rest, *proto, *mark;
+	struct endpoint_host h = { 0 };
+	struct endpoint e = { 0 };
+	uint32_t number = 0;
+
+	if (strlen(value) >= sizeof(text))
+		return -EINVAL;
+	strcpy(text, value);
+	mark = strchr(text, ',');
+	if (mark) {
+		*mark++ = '\0';
+		if (strncmp(mark, "mark=", 5) || number_parse(mark + 5, 1, UINT32_MAX, &e.mark)) {
+			*reterr_expects = "\",mark=N\" with N from 1 to 0xffffffff after the protocol";
+			return -EINVAL;
+		}
+	}
+	if (split_port(text, ':', &host, &rest) || !rest)
+		return -EINVAL;
+	proto = strchr(rest, '/');
+	if (!proto)
+		return -EINVAL;
+	*proto++ = '\0';
+	if (number_parse(rest, 1, 65535, &number) || proto_parse(proto, &e.proto))
+		return -EINVAL;
+	e.port = (uint16_t)number;
+
+	if (!addr_parse(host, &e.addr)) {
+		if (!addr_is_unicast(&e.addr)) {
+			*reterr_expects = "the address of one host";
+			return -EINVAL;
+		}
+		return policy_add_endpoint(p, &e);
+	}
+	if (*text == '[' || !is_host_name(host))
+		return -EINVAL;
+	h.port = e.port;
+	h.proto = e.proto;
+	h.mark = e.mark;
+	strcpy(h.name, host);
+	return policy_add_host(p, &h);
+}
+
+static int parse_ports(struct policy *p, const char *value, const char **reterr_expects)
+{
+	char text[POLICY_TEXT], *save = NULL;
+	struct policy scratch = { 0 };
+	uint32_t port;
+
+	(void)reterr_expects;
+	if (strlen(value) >= sizeof(text))
+		return -EINVAL;
+	strcpy(text, value);
+	for (char *w = strtok_r(text, ", \t", &save); w; w = strtok_r(NULL, ", \t", &save)) {
+		int err = number_parse(w, 1, 65535, &port);
+
+		if (!err)
+			err = policy_add_port(&scratch, (uint16_t)port);
+		if (err)
+			return err;
+	}
+	if (!scratch.ports_len)
+		return -EINVAL;
+	memcpy(p->ports, scratch.ports, sizeof(p->ports));
+	p->ports_len = scratch.ports_len;
+	return 0;
+}
+
+static int parse_mode(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	if (!strcmp(value, "either"))
+		p->mode = POLICY_MODE_EITHER;
+	else if (!strcmp(value, "both"))
+		p->mode = POLICY_MODE_BOTH;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_action(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	if (!strcmp(value, "drop"))
+		p->action = POLICY_ACTION_DROP;
+	else if (!strcmp(value, "reject"))
+		p->action = POLICY_ACTION_REJECT;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_fragments(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	for (int f = FRAGMENTS_AUTO; f <= FRAGMENTS_DROP; f++)
+		if (!strcmp(value, fragments_format((enum fragments)f))) {
+			p->fragments = (enum fragments)f;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int parse_log_group(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	return number_parse(value, 0, 65535, &p->log_group);
+}
+
+static int parse_log_rate(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	return number_parse(value, 1, 100000, &p->log_rate);
+}
+
+static void clear_tunnels(struct policy *p)
+{
+	p->tunnels_len = 0;
+}
+
+static void clear_resolvers(struct policy *p)
+{
+	p->resolvers_len = 0;
+}
+
+static void clear_endpoints(struct policy *p)
+{
+	p->endpoints_len = 0;
+	p->hosts_len = 0;
+}
+
+const struct config_key config_keys[] = {
+	{
+		.name = "tunnel",
+		.arg = "IF",
+		.expects = "a link name of 1 to 15 bytes, or a prefix of one and \"*\"",
+		.help = "a link that is a tunnel: wg0, tun*",
+		.repeats = true,
+		.parse = parse_tunnel,
+		.clear = clear_tunnels,
+	},
+	{
+		.name = "resolver",
+		.arg = "R",
+		.expects = "an IPv4 or IPv6 address",
+		.help = "an approved resolver: ADDR, ADDR@PORT, [v6]@PORT, then \"via IF\", \"via tunnel\" or \"via any\"",
+		.repeats = true,
+		.parse = parse_resolver,
+		.clear = clear_resolvers,
+	},
+	{
+		.name = "endpoint",
+		.arg = "E",
+		.expects = "ADDR:PORT/PROTO, [v6]:PORT/PROTO or HOST:PORT/PROTO with PROTO udp or tcp",
+		.help = "the VPN's carrier: ADDR:PORT/PROTO, [v6]:PORT/PROTO or HOST:PORT/PROTO, then \",mark=N\"",
+		.repeats = true,
+		.parse = parse_endpoint,
+		.clear = clear_endpoints,
+	},
+	{
+		.name = "ports",
+		.arg = "LIST",
+		.expects = "1 to 16 ports from 1 to 65535, separated by commas",
+		.help = "the guarded ports, default 53,853",
+		.values = "53,853 53",
+		.parse = parse_ports,
+	},
+	{
+		.name = "mode",
+		.arg = "either|both",
+		.expects = "either or both",
+		.help = "through the tunnel or to an approved resolver (default), or only both at once",
+		.values = "either both",
+		.parse = parse_mode,
+	},
+	{
+		.name = "action",
+		.arg = "drop|reject",
+		.expects = "drop or reject",
+		.help = "drop (default), or answer local programs and LAN clients at once",
+		.values = "drop reject",
+		.parse = parse_action,
+	},
+	{
+		.name = "fragments",
+		.arg = "HOW",
+		.expects = "auto, defrag, conntrack or drop",
+		.help = "later fragments: auto (default), defrag, conntrack or drop",
+		.values = "auto defrag conntrack drop",
+		.parse = parse_fragments,
+	},
+	{
+		.name = "log-group",
+		.arg = "N",
+		.expects = "an nflog group, 1 to 65535, or 0 for off",
+		.help = "log what is blocked to this nflog group; 0 (default) for off",
+		.parse = parse_log_group,
+	},
+	{
+		.name = "log-rate",
+		.arg = "N",
+		.expects = "packets per second, 1 to 100000",
+		.help = "log at most so many packets per second, default 10",
+		.parse = parse_log_rate,
+	},
+	{ .name = NULL },
+};
+
+const struct config_key *config_key_find(const char *name)
+{
+	for (const struct config_key *k = config_keys; k->name; k++)
+		if (!strcmp(k->name, name))
+			return k;
+	return NULL;
+}
+
+/* Copy untrusted text for a message: control bytes become '?', long text is cut. */
+static const char *quotable(const char *text, char *buf, size_t size)
+{
+	size_t i = 0;
+
+	for (; text[i] && i + 1 < size; i++)
+		buf[i] = (char)(iscntrl((unsigned char)text[i]) ? '?' : text[i]);
+	buf[i] = '\0';
+	return buf;
+}
+
+int config_set(struct policy *p, const char *name, const char *value, char reterr_text[CONFIG_ERR])
+{
+	const struct config_key *key = config_key_find(name);
+	const char *expects = key ? key->expects : NULL;
+	char shown[128];
+	int err;
+
+	if (!key) {
+		snprintf(reterr_text, CONFIG_ERR, "\"%s\": unknown key, expected one of those in leakguard.conf(5)",
+			 quotable(name, shown, sizeof(shown)));
+		return -ENOENT;
+	}
+
+	err = key->parse(p, value, &expects);
+	quotable(value, shown, sizeof(shown));
+	if (err == -E2BIG)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "%s \"%s\": one too many, expected at most %d tunnels, %d resolvers, %d endpoints, %d endpoint names, %d ports",
+			 name, shown, POLICY_MAX_TUNNELS, POLICY_MAX_RESOLVERS,
+			 POLICY_MAX_ENDPOINTS, POLICY_MAX_HOSTS, POLICY_MAX_PORTS);
+	else if (err == -ENOMEM)
+		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": out of memory", name, shown);
+	else if (err)
+		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": expected %s", name, shown, expects);
+	return err;
+}
+
+int config_set_option(struct policy *p, const char *name, const char *value,
+		      char reterr_text[CONFIG_ERR])
+{
+	char text[CONFIG_ERR];
+	const int err = config_set(p, name, value, text);
+
+	if (err)
+		snprintf(reterr_text, CONFIG_ERR, "--%.*s", CONFIG_ERR - 3, text);
+	return err;
+}
+
+struct reader {
+	FILE *file;
+	unsigned int line; /* the one handed out last, from 1 */
+	config_set_fn *set;
+	void *ctx;
+	int err; /* the first one; nothing is set after it */
+	char text[CONFIG_ERR];
+	char buf[CONFIG_LINE + 2]; /* a line, its newline and NUL */
+};
+
+/*
+ * inih asks for lines through this.  It keeps the count that inih does not
+ * tell, refuses what inih would split or pass over in silence (its buffer is
+ * INI_MAX_LINE bytes, an indented line goes on with the key before), and ends
+ * the file at the first error.
+ */
+static char *read_line(char *line, int size, void *stream)
+{
+	struct reader *rd = stream;
+	const char *start = rd->buf;
+	size_t len;
+
+	if (rd->err || !fgets(rd->buf, sizeof(rd->buf), rd->file))
+		return NULL;
+	rd->line++;
+	len = strlen(start);
+	if (len && start[len - 1] == '\n')
+		len--;
+	while (len && isspace((unsigned char)*start)) {
+		start++;
+		len--;
+	}
+	if (len > CONFIG_LINE || len + 2 > (size_t)size) {
+		rd->err = -EINVAL;
+		snprintf(rd->text, sizeof(rd->text), "line too long, expected at most %d bytes",
+			 size - 2);
+		return NULL;
+	}
+	memcpy(line, start, len);
+	memcpy(line + len, "\n", 2);
+	return line;
+}
+
+static int take_value(void *user, const char *section, const char *name, const char *value)
+{
+	struct reader *rd = user;
+
+	if (!rd->err)
+		rd->err = rd->set(rd->ctx, section, name, value, rd->text);
+	return !rd->err;
+}
+
+int config_read_lines(const char *path, config_set_fn *set, void *ctx,
+		      char reterr_text[CONFIG_ERR])
+{
+	/* A FIFO or a device as configuration would block for ever: never open one for good. */
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct reader rd = { .set = set, .ctx = ctx };
+	struct stat st;
+	int bad_line, err = 0;
+
+	if (fd < 0) {
+		err = -errno;
+		snprintf(reterr_text, CONFIG_ERR, "%s: %s", path, strerror(-err));
+		return err;
+	}
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		snprintf(reterr_text, CONFIG_ERR, "%s: expected a regular file", path);
+		close(fd);
+		return -EINVAL;
+	}
+	rd.file = fdopen(fd, "re");
+	if (!rd.file) {
+		close(fd);
+		snprintf(reterr_text, CONFIG_ERR, "%s: out of memory", path);
+		return -ENOMEM;
+	}
+
+	bad_line = ini_parse_stream(read_line, &rd, take_value, &rd);
+	if (rd.err) {
+		err = rd.err;
+		snprintf(reterr_text, CONFIG_ERR, "%s:%u: %.400s", path, rd.line, rd.text);
+	} else if (bad_line) {
+		err = bad_line == -2 ? -ENOMEM : -EINVAL;
+		snprintf(reterr_text, CONFIG_ERR, "%s:%d: expected \"key = value\"", path,
+			 bad_line > 0 ? bad_line : (int)rd.line);
+	} else if (ferror(rd.file)) {
+		err = -EIO;
+		snprintf(reterr_text, CONFIG_ERR, "%s: read error", path);
+	}
+	fclose(rd.file);
+	return err;
+}
+
+static int set_policy(void *ctx, const char *section, const char *name, const char *value,
+		      char reterr_text[CONFIG_ERR])
+{
+	if (*section) {
+		char shown[64];
+
+		snprintf(reterr_text, CONFIG_ERR, "[%s]: expected no sections",
+			 quotable(section, shown, sizeof(shown)));
+		return -EINVAL;
+	}
+	return config_set(ctx, name, value, reterr_text);
+}
+
+int config_read_file(const char *path, struct policy *p, char reterr_text[CONFIG_ERR])
+{
+	return config_read_lines(path, set_policy, p, reterr_text);
+}

@@ -1,0 +1,173 @@
+#include "fwdecode.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fwread.h"
+
+/* A key of `set`, read field by field from its start. */
+struct cursor {
+	const uint8_t *at;
+};
+
+static void take(struct cursor *c, void *to, size_t len)
+{
+	memcpy(to, c->at, len);
+	c->at += (len + 3) & ~(size_t)3;
+}
+
+static void take_addr(struct cursor *c, struct addr *addr, sa_family_t family)
+{
+	addr->family = family;
+	take(c, addr->bytes, family == AF_INET ? 4 : 16);
+}
+
+static int take_tunnel(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct tunnel t = { .prefix = false };
+
+	(void)family;
+	take(c, t.name, IFNAMSIZ);
+	t.name[IFNAMSIZ - 1] = '\0';
+	return policy_add_tunnel(p, &t);
+}
+
+static int take_resolver(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct resolver r = { .path = RESOLVER_PATH_STICKY };
+
+	take_addr(c, &r.addr, family);
+	return policy_add_resolver(p, &r);
+}
+
+static int take_resolver_port(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct resolver r = { .path = RESOLVER_PATH_STICKY };
+	uint16_t port_be;
+
+	take_addr(c, &r.addr, family);
+	take(c, &port_be, sizeof(port_be));
+	r.port = ntohs(port_be);
+	return policy_add_resolver(p, &r);
+}
+
+static int take_resolver_link(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct resolver r = { .path = RESOLVER_PATH_LINK };
+	uint16_t port_be;
+
+	take(c, r.link, IFNAMSIZ);
+	r.link[IFNAMSIZ - 1] = '\0';
+	take_addr(c, &r.addr, family);
+	take(c, &port_be, sizeof(port_be));
+	r.port = ntohs(port_be);
+	return policy_add_resolver(p, &r);
+}
+
+static int take_endpoint(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct endpoint e = { 0 };
+	uint16_t port_be;
+
+	take_addr(c, &e.addr, family);
+	take(c, &e.proto, sizeof(e.proto));
+	take(c, &port_be, sizeof(port_be));
+	e.port = ntohs(port_be);
+	return policy_add_endpoint(p, &e);
+}
+
+static int take_endpoint_mark(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	int err = take_endpoint(p, c, family);
+
+	if (!err)
+		take(c, &p->endpoints[p->endpoints_len - 1].mark, sizeof(uint32_t));
+	return err;
+}
+
+/* The sets of ruleset.c, by name; a set of another key length is somebody else's. */
+static const struct {
+	const char *name;
+	sa_family_t family;
+	uint32_t key_len;
+	int (*take)(struct policy *p, struct cursor *c, sa_family_t family);
+} sets[] = {
+	{ "tunnel", AF_UNSPEC, 16, take_tunnel },
+	{ "resolver4", AF_INET, 4, take_resolver },
+	{ "resolver6", AF_INET6, 16, take_resolver },
+	{ "resolver4_port", AF_INET, 8, take_resolver_port },
+	{ "resolver6_port", AF_INET6, 20, take_resolver_port },
+	{ "resolver4_link", AF_INET, 24, take_resolver_link },
+	{ "resolver6_link", AF_INET6, 36, take_resolver_link },
+	{ "endpoint4", AF_INET, 12, take_endpoint },
+	{ "endpoint6", AF_INET6, 24, take_endpoint },
+	{ "endpoint4_mark", AF_INET, 16, take_endpoint_mark },
+	{ "endpoint6_mark", AF_INET6, 28, take_endpoint_mark },
+};
+
+/* Ports and tunnel prefixes stand in rules alone; their comments carry them. */
+static void read_comment(struct policy *p, const char *rule)
+{
+	struct tunnel t = { .prefix = true };
+	const char *comment = strrchr(rule, ']');
+	unsigned int port;
+	char name[IFNAMSIZ + 1];
+
+	if (!comment)
+		return;
+	if (sscanf(comment, "] \"S1 only port %5u", &port) == 1 && port <= 65535)
+		(void)policy_add_port(p, (uint16_t)port);
+	if (sscanf(comment, "] \"S4 through tunnel %15[^*\"]*", name) == 1 &&
+	    !ifname_parse(name, t.name))
+		(void)policy_add_tunnel(p, &t);
+}
+
+int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
+{
+	const struct fwchain *base = fwtable_chain(table, "postrouting");
+	const struct fwchain *verdict = fwtable_chain(table, "verdict");
+	char why[256];
+	int err = 0;
+
+	policy_init(ret_policy);
+	ret_policy->ports_len = 0;
+	for (size_t i = 0; !err && i < sizeof(sets) / sizeof(sets[0]); i++) {
+		const struct fwset *set = fwtable_set(table, sets[i].name);
+
+		if (!set || set->odd || set->key_len != sets[i].key_len)
+			continue;
+		for (size_t k = 0; !err && k < set->elems_len; k++) {
+			struct cursor c = { set->elems + k * set->key_len };
+
+			err = sets[i].take(ret_policy, &c, sets[i].family);
+		}
+		if (err == -E2BIG)
+			err = 0; /* somebody else's elements: as many as we can hold */
+	}
+	for (size_t i = 0; base && i < base->rules_len; i++)
+		read_comment(ret_policy, base->rules[i]);
+	for (size_t i = 0; verdict && i < verdict->rules_len; i++)
+		read_comment(ret_policy, verdict->rules[i]);
+	if (fwtable_chain(table, "approved"))
+		ret_policy->mode = POLICY_MODE_BOTH;
+	if (fwtable_chain(table, "refuse"))
+		ret_policy->action = POLICY_ACTION_REJECT;
+	ret_policy->fragments = fwdecode_fragments(table);
+	if (err) {
+		policy_fini(ret_policy);
+		return err;
+	}
+	(void)policy_validate(ret_policy, why, sizeof(why));
+	return 0;
+}
+
+enum fragments fwdecode_fragments(const struct fwtable *table)
+{
+	const struct fwchain *defrag = fwtable_chain(table, "defrag");
+
+	if (!defrag || !defrag->rules_len)
+		return FRAGMENTS_DROP;
+	return !strncmp(defrag->rules[0], "[ct ", 4) ? FRAGMENTS_CONNTRACK : FRAGMENTS_DEFRAG;
+}

@@ -1,0 +1,277 @@
+#include "fwdiff.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libnftnl/rule.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include "fwexpr.h"
+#include "fwread.h"
+#include "fwtxn.h"
+#include "ruleset.h"
+
+enum change {
+	CHANGE_NONE,
+	CHANGE_ADD,    /* it is not there */
+	CHANGE_REFILL, /* a chain: its rules differ */
+	CHANGE_REMAKE, /* its nature differs: somebody else made it */
+};
+
+struct diff {
+	const struct fwtable *have;
+	const struct ruleset *want;
+	struct fwtxn *txn;
+	enum change chains[RULESET_MAX_CHAINS]; /* of want's */
+	enum change sets[RULESET_MAX_SETS];
+};
+
+static const struct chain *wanted_chain(const struct ruleset *rs, const char *name)
+{
+	for (size_t i = 0; i < rs->chains_len; i++)
+		if (!strcmp(rs->chains[i].name, name))
+			return &rs->chains[i];
+	return NULL;
+}
+
+static bool wanted_set(const struct ruleset *rs, const char *name)
+{
+	for (size_t i = 0; i < rs->sets_len; i++)
+		if (!strcmp(rs->sets[i].name, name))
+			return true;
+	return false;
+}
+
+static bool wanted_counter(const struct ruleset *rs, const struct fwobject *object)
+{
+	char name[RULESET_NAME];
+
+	for (size_t i = 0; i < rs->counters_len; i++) {
+		snprintf(name, sizeof(name), "S%u", rs->counters[i]);
+		if (object->type == NFT_OBJECT_COUNTER && !strcmp(object->name, name))
+			return true;
+	}
+	return false;
+}
+
+static bool has_counter(const struct fwtable *have, const char *name)
+{
+	for (size_t i = 0; i < have->objects_len; i++)
+		if (have->objects[i].type == NFT_OBJECT_COUNTER &&
+		    !strcmp(have->objects[i].name, name))
+			return true;
+	return false;
+}
+
+static bool same_nature(const struct fwchain *have, const struct chain *want)
+{
+	static const uint32_t hooks[] = {
+		[HOOK_NONE] = 0,
+		[HOOK_POSTROUTING] = NF_INET_POST_ROUTING,
+		[HOOK_OUTPUT] = NF_INET_LOCAL_OUT,
+		[HOOK_FORWARD] = NF_INET_FORWARD,
+	};
+
+	if (have->base != (want->hook != HOOK_NONE))
+		return false;
+	return !have->base ||
+	       (have->hook == hooks[want->hook] && have->priority == RULESET_PRIORITY &&
+		have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
+}
+
+/* Whether the kernel's chain has exactly these rules.  0 or -ENOMEM. */
+static int compare_rules(const struct diff *d, const struct fwchain *have,
+			 const struct chain *want, bool *ret_same)
+{
+	*ret_same = have->rules_len == want->rules_len;
+	for (size_t i = 0; *ret_same && i < want->rules_len; i++) {
+		struct nftnl_rule *rule;
+		char *text;
+		int err = fwexpr_build_rule(d->want, want, &want->rules[i], &rule);
+
+		if (err)
+			return err;
+		err = fwexpr_format_rule(rule, &text);
+		nftnl_rule_free(rule);
+		if (err)
+			return err;
+		*ret_same = !strcmp(text, have->rules[i]);
+		free(text);
+	}
+	return 0;
+}
+
+static int judge_chains(struct diff *d)
+{
+	bool remake = false, same;
+
+	for (size_t i = 0; i < d->want->chains_len; i++) {
+		const struct chain *want = &d->want->chains[i];
+		const struct fwchain *have = fwtable_chain(d->have, want->name);
+		int err;
+
+		if (!have) {
+			d->chains[i] = CHANGE_ADD;
+			continue;
+		}
+		if (!same_nature(have, want)) {
+			d->chains[i] = CHANGE_REMAKE;
+			remake = true;
+			continue;
+		}
+		err = compare_rules(d, have, want, &same);
+		if (err)
+			return err;
+		d->chains[i] = same ? CHANGE_NONE : CHANGE_REFILL;
+	}
+	/* A chain that is made anew must not be jumped to meanwhile: all are refilled. */
+	for (size_t i = 0; remake && i < d->want->chains_len; i++)
+		if (d->chains[i] == CHANGE_NONE)
+			d->chains[i] = CHANGE_REFILL;
+	return 0;
+}
+
+static bool looks_into(const struct chain *chain, size_t set)
+{
+	for (size_t i = 0; i < chain->rules_len; i++)
+		for (size_t k = 0; k < chain->rules[i].matches_len; k++)
+			if (chain->rules[i].matches[k].kind == MATCH_SET &&
+			    chain->rules[i].matches[k].set == set)
+				return true;
+	return false;
+}
+
+static void judge_sets(struct diff *d)
+{
+	for (size_t i = 0; i < d->want->sets_len; i++) {
+		const struct set *want = &d->want->sets[i];
+		const struct fwset *have = fwtable_set(d->have, want->name);
+
+		if (!have)
+			d->sets[i] = CHANGE_ADD;
+		else if (have->odd || have->flags || have->key_len != want->key_len ||
+			 have->key_type != fwtxn_key_type(want))
+			d->sets[i] = CHANGE_REMAKE;
+		if (d->sets[i] != CHANGE_REMAKE)
+			continue;
+		for (size_t c = 0; c < d->want->chains_len; c++)
+			if (d->chains[c] == CHANGE_NONE && looks_into(&d->want->chains[c], i))
+				d->chains[c] = CHANGE_REFILL;
+	}
+}
+
+/* Empty every chain that goes or gets new rules, then take away what is not wanted. */
+static void put_removals(struct diff *d)
+{
+	struct fwtxn *t = d->txn;
+
+	for (size_t i = 0; i < d->want->chains_len; i++)
+		if (d->chains[i] == CHANGE_REFILL || d->chains[i] == CHANGE_REMAKE)
+			fwtxn_flush_chain(t, d->want->chains[i].name);
+	for (size_t i = 0; i < d->have->chains_len; i++)
+		if (!wanted_chain(d->want, d->have->chains[i].name))
+			fwtxn_flush_chain(t, d->have->chains[i].name);
+
+	for (size_t i = 0; i < d->want->chains_len; i++)
+		if (d->chains[i] == CHANGE_REMAKE)
+			fwtxn_del_chain(t, d->want->chains[i].name);
+	for (size_t i = 0; i < d->have->chains_len; i++)
+		if (!wanted_chain(d->want, d->have->chains[i].name))
+			fwtxn_del_chain(t, d->have->chains[i].name);
+	for (size_t i = 0; i < d->want->sets_len; i++)
+		if (d->sets[i] == CHANGE_REMAKE)
+			fwtxn_del_set(t, d->want->sets[i].name);
+	for (size_t i = 0; i < d->have->sets_len; i++)
+		if (!wanted_set(d->want, d->have->sets[i].name))
+			fwtxn_del_set(t, d->have->sets[i].name);
+	for (size_t i = 0; i < d->have->objects_len; i++)
+		if (!wanted_counter(d->want, &d->have->objects[i]))
+			fwtxn_del_object(t, d->have->objects[i].name, d->have->objects[i].type);
+}
+
+static void put_additions(struct diff *d)
+{
+	struct fwtxn *t = d->txn;
+	char name[RULESET_NAME];
+
+	for (size_t i = 0; i < d->want->chains_len; i++)
+		if (d->chains[i] == CHANGE_ADD || d->chains[i] == CHANGE_REMAKE)
+			fwtxn_add_chain(t, &d->want->chains[i]);
+	for (size_t i = 0; i < d->want->counters_len; i++) {
+		snprintf(name, sizeof(name), "S%u", d->want->counters[i]);
+		if (!has_counter(d->have, name))
+			fwtxn_add_counter(t, name);
+	}
+	for (size_t i = 0; i < d->want->sets_len; i++) {
+		const struct set *set = &d->want->sets[i];
+
+		if (d->sets[i] == CHANGE_NONE)
+			continue;
+		fwtxn_add_set(t, set);
+		fwtxn_add_elems(t, set->name, set->elems, set->elems_len, set->key_len);
+	}
+	for (size_t i = 0; i < d->want->chains_len; i++) {
+		const struct chain *chain = &d->want->chains[i];
+
+		for (size_t k = 0; d->chains[i] != CHANGE_NONE && k < chain->rules_len; k++)
+			fwtxn_add_rule(t, d->want, chain, &chain->rules[k]);
+	}
+}
+
+/* Both lists are sorted: walk them side by side, and send each run of missing keys. */
+static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const struct set *want)
+{
+	const size_t len = want->key_len;
+	uint8_t *gone = NULL, *fresh = NULL;
+	size_t h = 0, w = 0, gone_len = 0, fresh_len = 0;
+
+	gone = calloc(have->elems_len + 1, len);
+	fresh = calloc(want->elems_len + 1, len);
+	if (!gone || !fresh) {
+		t->err = t->err ?: -ENOMEM;
+		goto out;
+	}
+	while (h < have->elems_len || w < want->elems_len) {
+		const uint8_t *hk = have->elems + h * len, *wk = want->elems + w * len;
+		const int c = h == have->elems_len ? 1 :
+			      w == want->elems_len ? -1 :
+						     memcmp(hk, wk, len);
+
+		if (c < 0)
+			memcpy(gone + gone_len++ * len, hk, len);
+		if (c > 0)
+			memcpy(fresh + fresh_len++ * len, wk, len);
+		h += c <= 0;
+		w += c >= 0;
+	}
+	fwtxn_add_elems(t, want->name, fresh, fresh_len, len);
+	fwtxn_del_elems(t, want->name, gone, gone_len, len);
+out:
+	free(gone);
+	free(fresh);
+}
+
+int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn)
+{
+	struct diff d = { .have = have, .want = want, .txn = txn };
+	int err = judge_chains(&d);
+
+	if (err)
+		return err;
+	judge_sets(&d);
+
+	/* Flags of an ordinary table: none.  Somebody may have set it dormant. */
+	if (!have->present || have->flags)
+		fwtxn_add_table(txn, RULESET_TABLE);
+	put_removals(&d);
+	put_additions(&d);
+	for (size_t i = 0; i < want->sets_len; i++)
+		if (d.sets[i] == CHANGE_NONE)
+			put_elem_changes(txn, fwtable_set(have, want->sets[i].name),
+					 &want->sets[i]);
+	return txn->err;
+}

@@ -1,0 +1,494 @@
+#include "fwexpr.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h> /* libnftnl/expr.h uses FILE */
+#include <stdlib.h>
+#include <string.h>
+
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/udata.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_tables.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+
+#include "ruleset.h"
+
+#define LOOPBACK_IFINDEX 1   /* net/core/dev.c: the loopback device is a namespace's first */
+#define LOG_BURST	 5   /* nft's own default, in packets */
+#define TPROXY_PORT	 1   /* any; the rule is never reached */
+#define CT_STATE_INVALID 1   /* NF_CT_STATE_INVALID_BIT, nf_conntrack_common.h */
+
+/* Rule under construction.  `err` is sticky: after the first failure nothing more is added. */
+struct fwexpr {
+	struct nftnl_rule *rule;
+	int err;
+};
+
+/* Returns the new expression, already owned by the rule, or NULL on error. */
+static struct nftnl_expr *add_expr(struct fwexpr *fx, const char *kind)
+{
+	struct nftnl_expr *e;
+
+	if (fx->err)
+		return NULL;
+	e = nftnl_expr_alloc(kind);
+	if (!e) {
+		fx->err = -ENOMEM;
+		return NULL;
+	}
+	nftnl_rule_add_expr(fx->rule, e);
+	return e;
+}
+
+static void set_data(struct fwexpr *fx, struct nftnl_expr *e, uint16_t attr, const void *data,
+		     size_t len)
+{
+	if (e && nftnl_expr_set(e, attr, data, (uint32_t)len) < 0)
+		fx->err = fx->err ?: -ENOMEM;
+}
+
+static void set_str(struct fwexpr *fx, struct nftnl_expr *e, uint16_t attr, const char *text)
+{
+	if (e && nftnl_expr_set_str(e, attr, text) < 0)
+		fx->err = fx->err ?: -ENOMEM;
+}
+
+static void meta(struct fwexpr *fx, uint32_t key, uint32_t dreg)
+{
+	struct nftnl_expr *e = add_expr(fx, "meta");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, key);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_DREG, dreg);
+}
+
+static void payload(struct fwexpr *fx, uint32_t base, size_t offset, size_t len, uint32_t dreg)
+{
+	struct nftnl_expr *e = add_expr(fx, "payload");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_BASE, base);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET, (uint32_t)offset);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, (uint32_t)len);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_DREG, dreg);
+}
+
+static void cmp(struct fwexpr *fx, uint32_t op, const void *data, size_t len)
+{
+	struct nftnl_expr *e = add_expr(fx, "cmp");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CMP_OP, op);
+	set_data(fx, e, NFTNL_EXPR_CMP_DATA, data, len);
+}
+
+/* reg 1 = reg 1 & mask */
+static void mask(struct fwexpr *fx, const void *bits, size_t len)
+{
+	static const uint8_t zeros[4];
+	struct nftnl_expr *e = add_expr(fx, "bitwise");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_OP, NFT_BITWISE_BOOL);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_LEN, (uint32_t)len);
+	set_data(fx, e, NFTNL_EXPR_BITWISE_MASK, bits, len);
+	set_data(fx, e, NFTNL_EXPR_BITWISE_XOR, zeros, len);
+}
+
+/* meta nfproto F: goes before every look at an IPv4 or IPv6 header in an inet table. */
+static void nfproto(struct fwexpr *fx, sa_family_t family)
+{
+	const uint8_t proto = family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
+
+	meta(fx, NFT_META_NFPROTO, NFT_REG_1);
+	cmp(fx, NFT_CMP_EQ, &proto, sizeof(proto));
+}
+
+/* ip daddr, ip6 daddr: the first `len` bytes of it */
+static void daddr(struct fwexpr *fx, sa_family_t family, size_t len, uint32_t dreg)
+{
+	const size_t offset = family == AF_INET ? offsetof(struct iphdr, daddr) :
+						  offsetof(struct ip6_hdr, ip6_dst);
+
+	payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offset, len, dreg);
+}
+
+/* th dport: after two bytes of source port in TCP and UDP alike (RFC 768, RFC 9293) */
+static void dport(struct fwexpr *fx, uint32_t dreg)
+{
+	payload(fx, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dreg);
+}
+
+static void oifname(struct fwexpr *fx, const struct tunnel *link)
+{
+	meta(fx, NFT_META_OIFNAME, NFT_REG_1);
+	/*
+	 * A cmp of strlen(name) bytes is a prefix match, which is what "tun*" means;
+	 * an exact name is compared with its zeros, all 16 bytes.
+	 */
+	cmp(fx, NFT_CMP_EQ, link->name, link->prefix ? strlen(link->name) : IFNAMSIZ);
+}
+
+/*
+ * Registers are 4 bytes each from NFT_REG32_00; nft and the kernel write the
+ * number of the 16-byte register where a field starts on one.
+ */
+static uint32_t register_at(size_t offset)
+{
+	return (uint32_t)(offset % NFT_REG_SIZE ? NFT_REG32_00 + offset / NFT_REG32_SIZE :
+						  NFT_REG_1 + offset / NFT_REG_SIZE);
+}
+
+static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
+{
+	switch (field) {
+	case FIELD_OIFNAME:
+		meta(fx, NFT_META_OIFNAME, dreg);
+		break;
+	case FIELD_DADDR4:
+		daddr(fx, AF_INET, 4, dreg);
+		break;
+	case FIELD_DADDR6:
+		daddr(fx, AF_INET6, 16, dreg);
+		break;
+	case FIELD_L4PROTO:
+		meta(fx, NFT_META_L4PROTO, dreg);
+		break;
+	case FIELD_DPORT:
+		dport(fx, dreg);
+		break;
+	case FIELD_MARK:
+		meta(fx, NFT_META_MARK, dreg);
+		break;
+	}
+}
+
+static void lookup(struct fwexpr *fx, const struct set *set)
+{
+	struct nftnl_expr *e;
+
+	for (size_t i = 0; i < set->fields_len; i++)
+		if (set->fields[i] == FIELD_DADDR4 || set->fields[i] == FIELD_DADDR6)
+			nfproto(fx, set->fields[i] == FIELD_DADDR4 ? AF_INET : AF_INET6);
+	for (size_t i = 0; i < set->fields_len; i++)
+		load_field(fx, set->fields[i], register_at(set_field_offset(set, i)));
+
+	e = add_expr(fx, "lookup");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LOOKUP_FLAGS, 0); /* the kernel gives it back always */
+	set_str(fx, e, NFTNL_EXPR_LOOKUP_SET, set->name);
+}
+
+static void match_zero_of(struct fwexpr *fx, const void *bits, size_t len)
+{
+	static const uint8_t zeros[4];
+
+	mask(fx, bits, len);
+	cmp(fx, NFT_CMP_NEQ, zeros, len);
+}
+
+static void later_fragment(struct fwexpr *fx, sa_family_t family)
+{
+	const uint16_t bits_be = htons(family == AF_INET ? IP_OFFMASK : 0xfff8);
+	struct nftnl_expr *e;
+
+	nfproto(fx, family);
+	if (family == AF_INET) {
+		payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct iphdr, frag_off), 2,
+			NFT_REG_1);
+	} else {
+		e = add_expr(fx, "exthdr");
+		if (!e)
+			return;
+		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
+		nftnl_expr_set_u8(e, NFTNL_EXPR_EXTHDR_TYPE, IPPROTO_FRAGMENT);
+		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OFFSET, offsetof(struct ip6_frag, ip6f_offlg));
+		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_LEN, 2);
+		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_IPV6);
+	}
+	match_zero_of(fx, &bits_be, sizeof(bits_be));
+}
+
+static void ct_invalid(struct fwexpr *fx)
+{
+	const uint32_t bit = CT_STATE_INVALID;
+	struct nftnl_expr *e = add_expr(fx, "ct");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, NFT_CT_STATE);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
+	match_zero_of(fx, &bit, sizeof(bit));
+}
+
+static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct match *m)
+{
+	const uint32_t lo_index = LOOPBACK_IFINDEX, no_mark = 0;
+	const uint16_t port_be = m->kind == MATCH_DPORT ? htons(m->port) : 0;
+	const uint8_t loopback_net = 127;
+
+	switch (m->kind) {
+	case MATCH_DPORT:
+		dport(fx, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &port_be, sizeof(port_be));
+		break;
+	case MATCH_L4PROTO:
+		meta(fx, NFT_META_L4PROTO, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &m->proto, sizeof(m->proto));
+		break;
+	case MATCH_NFPROTO:
+		nfproto(fx, m->family);
+		break;
+	case MATCH_OIF_LO:
+		meta(fx, NFT_META_OIF, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &lo_index, sizeof(lo_index));
+		break;
+	case MATCH_OIFNAME:
+		oifname(fx, &m->link);
+		break;
+	case MATCH_SET:
+		lookup(fx, &rs->sets[m->set]);
+		break;
+	case MATCH_DADDR_LO4:
+		nfproto(fx, AF_INET);
+		daddr(fx, AF_INET, sizeof(loopback_net), NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &loopback_net, sizeof(loopback_net));
+		break;
+	case MATCH_DADDR_LO6:
+		nfproto(fx, AF_INET6);
+		daddr(fx, AF_INET6, 16, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &in6addr_loopback, sizeof(in6addr_loopback));
+		break;
+	case MATCH_MARKED:
+		meta(fx, NFT_META_MARK, NFT_REG_1);
+		cmp(fx, NFT_CMP_NEQ, &no_mark, sizeof(no_mark));
+		break;
+	case MATCH_LATER_FRAG4:
+		later_fragment(fx, AF_INET);
+		break;
+	case MATCH_LATER_FRAG6:
+		later_fragment(fx, AF_INET6);
+		break;
+	case MATCH_CT_INVALID:
+		ct_invalid(fx);
+		break;
+	}
+}
+
+static void add_counter(struct fwexpr *fx, unsigned int promise)
+{
+	struct nftnl_expr *e = add_expr(fx, "objref");
+	char name[RULESET_NAME];
+
+	if (!e)
+		return;
+	snprintf(name, sizeof(name), "S%u", promise);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
+	set_str(fx, e, NFTNL_EXPR_OBJREF_IMM_NAME, name);
+}
+
+static void add_immediate(struct fwexpr *fx, int verdict, const char *target)
+{
+	struct nftnl_expr *e = add_expr(fx, "immediate");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_VERDICT, (uint32_t)verdict);
+	if (target)
+		set_str(fx, e, NFTNL_EXPR_IMM_CHAIN, target);
+}
+
+static void add_reject(struct fwexpr *fx, uint32_t type, uint8_t code)
+{
+	struct nftnl_expr *e = add_expr(fx, "reject");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_REJECT_TYPE, type);
+	nftnl_expr_set_u8(e, NFTNL_EXPR_REJECT_CODE, code);
+}
+
+static void add_log(struct fwexpr *fx, const struct ruleset *rs)
+{
+	struct nftnl_expr *e = add_expr(fx, "limit");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u64(e, NFTNL_EXPR_LIMIT_RATE, rs->log_rate);
+	nftnl_expr_set_u64(e, NFTNL_EXPR_LIMIT_UNIT, 1); /* seconds */
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LIMIT_BURST, LOG_BURST);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LIMIT_TYPE, NFT_LIMIT_PKTS);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_LIMIT_FLAGS, 0);
+
+	e = add_expr(fx, "log");
+	if (!e)
+		return;
+	set_str(fx, e, NFTNL_EXPR_LOG_PREFIX, "leakguard S7 ");
+	nftnl_expr_set_u16(e, NFTNL_EXPR_LOG_GROUP, (uint16_t)rs->log_group);
+}
+
+static void add_tproxy(struct fwexpr *fx, sa_family_t family)
+{
+	const uint16_t port_be = htons(TPROXY_PORT);
+	struct nftnl_expr *e = add_expr(fx, "immediate");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
+	set_data(fx, e, NFTNL_EXPR_IMM_DATA, &port_be, sizeof(port_be));
+
+	e = add_expr(fx, "tproxy");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_TPROXY_FAMILY,
+			   family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_TPROXY_REG_PORT, NFT_REG_1);
+}
+
+static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struct rule *rule)
+{
+	switch (rule->verdict) {
+	case VERDICT_ACCEPT:
+		add_immediate(fx, NF_ACCEPT, NULL);
+		break;
+	case VERDICT_DROP:
+		add_immediate(fx, NF_DROP, NULL);
+		break;
+	case VERDICT_RETURN:
+		add_immediate(fx, NFT_RETURN, NULL);
+		break;
+	case VERDICT_JUMP:
+		add_immediate(fx, NFT_JUMP, rule->target);
+		break;
+	case VERDICT_GOTO:
+		add_immediate(fx, NFT_GOTO, rule->target);
+		break;
+	case VERDICT_REJECT_RESET:
+		add_reject(fx, NFT_REJECT_TCP_RST, 0);
+		break;
+	case VERDICT_REJECT_ADMIN:
+		add_reject(fx, NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_ADMIN_PROHIBITED);
+		break;
+	case VERDICT_LOG:
+		add_log(fx, rs);
+		break;
+	case VERDICT_TPROXY4:
+		add_tproxy(fx, AF_INET);
+		break;
+	case VERDICT_TPROXY6:
+		add_tproxy(fx, AF_INET6);
+		break;
+	}
+}
+
+static void add_comment(struct fwexpr *fx, const char *comment)
+{
+	struct nftnl_udata_buf *udata = nftnl_udata_buf_alloc(NFT_USERDATA_MAXLEN);
+
+	if (!udata || !nftnl_udata_put_strz(udata, NFTNL_UDATA_RULE_COMMENT, comment) ||
+	    nftnl_rule_set_data(fx->rule, NFTNL_RULE_USERDATA, nftnl_udata_buf_data(udata),
+				nftnl_udata_buf_len(udata)) < 0)
+		fx->err = fx->err ?: -ENOMEM;
+	if (udata)
+		nftnl_udata_buf_free(udata);
+}
+
+int fwexpr_build_rule(const struct ruleset *rs, const struct chain *chain, const struct rule *rule,
+		      struct nftnl_rule **ret_rule)
+{
+	struct fwexpr fx = { .rule = nftnl_rule_alloc() };
+
+	if (!fx.rule)
+		return -ENOMEM;
+	nftnl_rule_set_u32(fx.rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
+	if (nftnl_rule_set_str(fx.rule, NFTNL_RULE_TABLE, RULESET_TABLE) < 0 ||
+	    nftnl_rule_set_str(fx.rule, NFTNL_RULE_CHAIN, chain->name) < 0)
+		fx.err = -ENOMEM;
+
+	for (size_t i = 0; i < rule->matches_len; i++)
+		add_match(&fx, rs, &rule->matches[i]);
+	if (rule->counted)
+		add_counter(&fx, rule->promise);
+	add_verdict(&fx, rs, rule);
+	add_comment(&fx, rule->comment);
+
+	if (fx.err) {
+		nftnl_rule_free(fx.rule);
+		return fx.err;
+	}
+	*ret_rule = fx.rule;
+	return 0;
+}
+
+static int find_comment(const struct nftnl_udata *attr, void *ret_comment)
+{
+	const uint8_t len = nftnl_udata_len(attr);
+	const char *text = nftnl_udata_get(attr);
+
+	if (nftnl_udata_type(attr) == NFTNL_UDATA_RULE_COMMENT && len && !text[len - 1])
+		*(const char **)ret_comment = text;
+	return 0;
+}
+
+const char *fwexpr_comment(const struct nftnl_rule *rule)
+{
+	const char *comment = "";
+	uint32_t len = 0;
+	const void *data = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &len);
+
+	if (data)
+		nftnl_udata_parse(data, len, find_comment, &comment);
+	return comment;
+}
+
+struct format {
+	FILE *out;
+	char buf[1024]; /* one expression; the longest of ours is below 200 bytes */
+};
+
+static int format_expr(struct nftnl_expr *e, void *data)
+{
+	struct format *f = data;
+
+	/* Somebody's longer expression is cut short, which is as unlike ours as the whole. */
+	if (nftnl_expr_snprintf(f->buf, sizeof(f->buf), e, NFTNL_OUTPUT_DEFAULT, 0) < 0)
+		f->buf[0] = '\0';
+	fprintf(f->out, "[%s %s]", nftnl_expr_get_str(e, NFTNL_EXPR_NAME), f->buf);
+	return 0;
+}
+
+int fwexpr_format_rule(const struct nftnl_rule *rule, char **ret_text)
+{
+	struct format f = { 0 };
+	char *text = NULL;
+	size_t len = 0;
+	int bad;
+
+	f.out = open_memstream(&text, &len);
+	if (!f.out)
+		return -ENOMEM;
+	bad = nftnl_expr_foreach((struct nftnl_rule *)rule, format_expr, &f) < 0;
+	fprintf(f.out, " \"%s\"", fwexpr_comment(rule));
+	bad |= ferror(f.out);
+	if (fclose(f.out) || bad) {
+		free(text);
+		return -ENOMEM;
+	}
+	*ret_text = text;
+	return 0;
+}

@@ -1,0 +1,36 @@
+/*
+ * fwexpr.h - one rule -> libnftnl expressions
+ *
+ * The expressions are those that nft(8) itself makes of the same words, in the
+ * same registers, so that `nft list` reads our rules back as we print them.
+ */
+#ifndef FWEXPR_H
+#define FWEXPR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct chain;
+struct nftnl_rule;
+struct rule;
+struct ruleset;
+
+/*
+ * Build rule `rule` of chain `chain`, with its comment.
+ * 0 and a rule for nftnl_rule_free(), or -ENOMEM and nothing.  A rule with one
+ * of its expressions missing never comes out: it would match more.
+ */
+int fwexpr_build_rule(const struct ruleset *rs, const struct chain *chain, const struct rule *rule,
+		      struct nftnl_rule **ret_rule);
+
+/*
+ * A rule as text to compare: each expression as libnftnl prints it, then the
+ * comment.  Two rules of the same text do the same.  0 and a string for
+ * free(3), or -ENOMEM.
+ */
+int fwexpr_format_rule(const struct nftnl_rule *rule, char **ret_text);
+
+/* The comment of a rule, or "" (never NULL); points into the rule. */
+const char *fwexpr_comment(const struct nftnl_rule *rule);
+
+#endif

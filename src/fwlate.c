@@ -1,0 +1,176 @@
+#include "fwlate.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h> /* libnftnl/expr.h uses FILE */
+#include <stdlib.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include "fwsock.h"
+#include "ruleset.h"
+
+#define MAX_CHAINS 64  /* at postrouting, after ours */
+#define NAME_ROOM  128 /* of foreign names; longer ones are cut */
+
+struct late_chain {
+	uint32_t family;
+	int32_t priority;
+	char table[NAME_ROOM], name[NAME_ROOM];
+	bool rewrites;
+};
+
+struct search {
+	struct late_chain *chains;
+	size_t len;
+};
+
+static bool is_inet_family(uint32_t family)
+{
+	return family == NFPROTO_INET || family == NFPROTO_IPV4 || family == NFPROTO_IPV6;
+}
+
+static int take_chain(const struct nlmsghdr *nlh, void *data)
+{
+	struct search *search = data;
+	struct nftnl_chain *c = nftnl_chain_alloc();
+	struct late_chain *late;
+	const char *table;
+
+	if (!c)
+		return MNL_CB_OK;
+	if (nftnl_chain_nlmsg_parse(nlh, c) < 0 || search->len == MAX_CHAINS)
+		goto out;
+	table = nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE);
+	/* Same priority: which of the two runs first depends on who came first. */
+	if (!nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM) || !table || !strcmp(table, RULESET_TABLE) ||
+	    nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM) != NF_INET_POST_ROUTING ||
+	    !is_inet_family(nftnl_chain_get_u32(c, NFTNL_CHAIN_FAMILY)) ||
+	    nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO) < RULESET_PRIORITY)
+		goto out;
+	late = &search->chains[search->len++];
+	*late = (struct late_chain){
+		.family = nftnl_chain_get_u32(c, NFTNL_CHAIN_FAMILY),
+		.priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO),
+	};
+	snprintf(late->table, NAME_ROOM, "%s", table);
+	snprintf(late->name, NAME_ROOM, "%s", nftnl_chain_get_str(c, NFTNL_CHAIN_NAME));
+out:
+	nftnl_chain_free(c);
+	return MNL_CB_OK;
+}
+
+/* Bytes [start, start + len) meet [from, to). */
+static bool overlaps(uint32_t start, uint32_t len, uint32_t from, uint32_t to)
+{
+	return start < to && start + len > from;
+}
+
+/* A write to the destination address (IPv4 16 to 19, IPv6 24 to 39) or port (2 to 3). */
+static bool writes_destination(const struct nftnl_expr *e)
+{
+	const uint32_t base = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_BASE);
+	const uint32_t offset = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET);
+	const uint32_t len = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_LEN);
+
+	if (!nftnl_expr_is_set(e, NFTNL_EXPR_PAYLOAD_SREG))
+		return false;
+	if (base == NFT_PAYLOAD_NETWORK_HEADER)
+		return overlaps(offset, len, 16, 40);
+	return base != NFT_PAYLOAD_TRANSPORT_HEADER || overlaps(offset, len, 2, 4);
+}
+
+static bool is_harmless_target(const char *name)
+{
+	static const char *const harmless[] = {
+		"MASQUERADE", "SNAT", "NETMAP", "LOG",	   "NFLOG", "MARK",  "CONNMARK", "TCPMSS",
+		"REJECT",     "DSCP", "TOS",	"CLASSIFY", "TRACE", "SECMARK", "CHECKSUM", "TTL", "HL",
+	};
+
+	for (size_t i = 0; name && i < sizeof(harmless) / sizeof(harmless[0]); i++)
+		if (!strcmp(name, harmless[i]))
+			return true;
+	return false;
+}
+
+static int take_expr(struct nftnl_expr *e, void *data)
+{
+	const char *kind = nftnl_expr_get_str(e, NFTNL_EXPR_NAME);
+
+	if ((!strcmp(kind, "payload") && writes_destination(e)) || !strcmp(kind, "dup") ||
+	    !strcmp(kind, "queue") ||
+	    (!strcmp(kind, "target") &&
+	     !is_harmless_target(nftnl_expr_get_str(e, NFTNL_EXPR_TG_NAME))))
+		*(bool *)data = true;
+	return 0;
+}
+
+/*
+ * Rules of regular chains count for every late chain of their table: which
+ * jumps lead where is not worth following for a warning.
+ */
+static int take_rule(const struct nlmsghdr *nlh, void *data)
+{
+	struct search *search = data;
+	struct nftnl_rule *r = nftnl_rule_alloc();
+	const char *table;
+	bool rewrites = false;
+
+	if (!r)
+		return MNL_CB_OK;
+	if (nftnl_rule_nlmsg_parse(nlh, r) < 0)
+		goto out;
+	nftnl_expr_foreach(r, take_expr, &rewrites);
+	table = nftnl_rule_get_str(r, NFTNL_RULE_TABLE);
+	for (size_t i = 0; rewrites && table && i < search->len; i++)
+		if (search->chains[i].family == nftnl_rule_get_u32(r, NFTNL_RULE_FAMILY) &&
+		    !strncmp(search->chains[i].table, table, NAME_ROOM - 1))
+			search->chains[i].rewrites = true;
+out:
+	nftnl_rule_free(r);
+	return MNL_CB_OK;
+}
+
+/* Foreign names go to a terminal: letters, digits and the usual marks only. */
+static void make_printable(char *text)
+{
+	for (; *text; text++)
+		if (!isalnum((unsigned char)*text) && !strchr("-_./ ,", *text))
+			*text = '?';
+}
+
+int fwlate_read(struct fwsock *fs, struct fwlate *ret_late, size_t max)
+{
+	_Alignas(struct nlmsghdr) char buf[64];
+	struct search search = { .chains = calloc(MAX_CHAINS, sizeof(*search.chains)) };
+	size_t n = 0;
+	int err;
+
+	if (!search.chains)
+		return -ENOMEM;
+	err = fwsock_query(fs, fwsock_begin(fs, buf, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NLM_F_DUMP),
+			   take_chain, &search);
+	if (!err && search.len)
+		err = fwsock_query(fs, fwsock_begin(fs, buf, NFT_MSG_GETRULE, NFPROTO_UNSPEC, NLM_F_DUMP),
+				   take_rule, &search);
+	for (size_t i = 0; !err && i < search.len && n < max; i++) {
+		const struct late_chain *c = &search.chains[i];
+
+		if (!c->rewrites)
+			continue;
+		snprintf(ret_late[n].text, sizeof(ret_late[n].text), "chain %.60s of table %s %.60s, priority %d",
+			 c->name, c->family == NFPROTO_INET ? "inet" : c->family == NFPROTO_IPV4 ? "ip" : "ip6",
+			 c->table, c->priority);
+		make_printable(ret_late[n++].text);
+	}
+	free(search.chains);
+	return err ? err : (int)n;
+}

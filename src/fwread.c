@@ -1,0 +1,368 @@
+#include "fwread.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h> /* libnftnl/expr.h uses FILE */
+#include <stdlib.h>
+#include <string.h>
+
+#include <libmnl/libmnl.h>
+#include <libnftnl/chain.h>
+#include <libnftnl/object.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/set.h>
+#include <libnftnl/table.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "fwexpr.h"
+#include "fwsock.h"
+#include "ruleset.h"
+
+#define READ_TRIES 20 /* each takes well below a millisecond; only a storm of commits needs more */
+
+/* Room for one more element at the end of a list; NULL when out of memory. */
+static void *append(void *list, size_t *len, size_t *room, size_t size)
+{
+	char *base = *(void **)list;
+
+	if (*len == *room) {
+		const size_t more = *room ? *room * 2 : 8;
+
+		base = realloc(base, more * size);
+		if (!base)
+			return NULL;
+		*(void **)list = base;
+		*room = more;
+	}
+	return memset(base + (*len)++ * size, 0, size);
+}
+
+/* What every callback gets: where to put what it read, and the first error. */
+struct reading {
+	struct fwtable *table;
+	struct fwset *set; /* whose elements are being read */
+	int err;
+};
+
+static int fail(struct reading *rd, int err)
+{
+	rd->err = rd->err ?: err;
+	errno = -err;
+	return MNL_CB_ERROR;
+}
+
+static int take_table(const struct nlmsghdr *nlh, void *data)
+{
+	struct reading *rd = data;
+	struct nftnl_table *t = nftnl_table_alloc();
+	const char *name;
+
+	if (!t)
+		return fail(rd, -ENOMEM);
+	if (nftnl_table_nlmsg_parse(nlh, t) == 0) {
+		name = nftnl_table_get_str(t, NFTNL_TABLE_NAME);
+		if (name && !strcmp(name, RULESET_TABLE)) {
+			rd->table->present = true;
+			rd->table->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
+		}
+	}
+	nftnl_table_free(t);
+	return MNL_CB_OK;
+}
+
+static bool is_ours(const char *table)
+{
+	return table && !strcmp(table, RULESET_TABLE);
+}
+
+static int take_chain(const struct nlmsghdr *nlh, void *data)
+{
+	struct reading *rd = data;
+	struct fwtable *table = rd->table;
+	struct nftnl_chain *c = nftnl_chain_alloc();
+	struct fwchain *chain;
+	int err = 0;
+
+	if (!c)
+		return fail(rd, -ENOMEM);
+	if (nftnl_chain_nlmsg_parse(nlh, c) < 0 ||
+	    !is_ours(nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE)))
+		goto out;
+
+	chain = append(&table->chains, &table->chains_len, &table->chains_room, sizeof(*chain));
+	if (!chain) {
+		err = -ENOMEM;
+		goto out;
+	}
+	chain->name = strdup(nftnl_chain_get_str(c, NFTNL_CHAIN_NAME));
+	chain->base = nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM);
+	if (chain->base) {
+		chain->hook = nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM);
+		chain->priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO);
+		chain->policy = nftnl_chain_get_u32(c, NFTNL_CHAIN_POLICY);
+		chain->type = strdup(nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE) ?: "");
+	}
+	if (!chain->name || (chain->base && !chain->type))
+		err = -ENOMEM;
+out:
+	nftnl_chain_free(c);
+	return err ? fail(rd, err) : MNL_CB_OK;
+}
+
+static int take_rule(const struct nlmsghdr *nlh, void *data)
+{
+	struct reading *rd = data;
+	struct nftnl_rule *r = nftnl_rule_alloc();
+	struct fwchain *chain = NULL;
+	const char *name;
+	char **text;
+	int err = 0;
+
+	if (!r)
+		return fail(rd, -ENOMEM);
+	if (nftnl_rule_nlmsg_parse(nlh, r) < 0 || !is_ours(nftnl_rule_get_str(r, NFTNL_RULE_TABLE)))
+		goto out;
+	name = nftnl_rule_get_str(r, NFTNL_RULE_CHAIN);
+	if (name)
+		chain = (struct fwchain *)fwtable_chain(rd->table, name);
+	if (!chain)
+		goto out;
+
+	text = append(&chain->rules, &chain->rules_len, &chain->rules_room, sizeof(*text));
+	err = text ? fwexpr_format_rule(r, text) : -ENOMEM;
+out:
+	nftnl_rule_free(r);
+	return err ? fail(rd, err) : MNL_CB_OK;
+}
+
+static int take_set(const struct nlmsghdr *nlh, void *data)
+{
+	struct reading *rd = data;
+	struct fwtable *table = rd->table;
+	struct nftnl_set *s = nftnl_set_alloc();
+	struct fwset *set;
+	int err = 0;
+
+	if (!s)
+		return fail(rd, -ENOMEM);
+	if (nftnl_set_nlmsg_parse(nlh, s) < 0 || !is_ours(nftnl_set_get_str(s, NFTNL_SET_TABLE)))
+		goto out;
+	set = append(&table->sets, &table->sets_len, &table->sets_room, sizeof(*set));
+	if (!set) {
+		err = -ENOMEM;
+		goto out;
+	}
+	set->name = strdup(nftnl_set_get_str(s, NFTNL_SET_NAME));
+	set->flags = nftnl_set_get_u32(s, NFTNL_SET_FLAGS);
+	set->key_type = nftnl_set_get_u32(s, NFTNL_SET_KEY_TYPE);
+	set->key_len = nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN);
+	set->odd = nftnl_set_is_set(s, NFTNL_SET_DATA_TYPE);
+	if (!set->name)
+		err = -ENOMEM;
+out:
+	nftnl_set_free(s);
+	return err ? fail(rd, err) : MNL_CB_OK;
+}
+
+static int take_object(const struct nlmsghdr *nlh, void *data)
+{
+	struct reading *rd = data;
+	struct fwtable *table = rd->table;
+	struct nftnl_obj *o = nftnl_obj_alloc();
+	struct fwobject *object;
+	int err = 0;
+
+	if (!o)
+		return fail(rd, -ENOMEM);
+	if (nftnl_obj_nlmsg_parse(nlh, o) < 0 || !is_ours(nftnl_obj_get_str(o, NFTNL_OBJ_TABLE)))
+		goto out;
+	object = append(&table->objects, &table->objects_len, &table->objects_room,
+			sizeof(*object));
+	if (!object) {
+		err = -ENOMEM;
+		goto out;
+	}
+	object->name = strdup(nftnl_obj_get_str(o, NFTNL_OBJ_NAME));
+	object->type = nftnl_obj_get_u32(o, NFTNL_OBJ_TYPE);
+	if (object->type == NFT_OBJECT_COUNTER) {
+		object->packets = nftnl_obj_get_u64(o, NFTNL_OBJ_CTR_PKTS);
+		object->bytes = nftnl_obj_get_u64(o, NFTNL_OBJ_CTR_BYTES);
+	}
+	if (!object->name)
+		err = -ENOMEM;
+out:
+	nftnl_obj_free(o);
+	return err ? fail(rd, err) : MNL_CB_OK;
+}
+
+/* The attribute of this type among the nested ones, or NULL. */
+static const struct nlattr *nested(const struct nlattr *in, uint16_t type)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each_nested(attr, in)
+		if (mnl_attr_get_type(attr) == type)
+			return attr;
+	return NULL;
+}
+
+/* Read without libnftnl: 131,072 elements as objects of their own would take 40 MiB. */
+static int take_elems(const struct nlmsghdr *nlh, void *data)
+{
+	struct reading *rd = data;
+	struct fwset *set = rd->set;
+	const struct nlattr *attr, *elem, *key, *value;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) != NFTA_SET_ELEM_LIST_ELEMENTS)
+			continue;
+		mnl_attr_for_each_nested(elem, attr) {
+			uint8_t *copy;
+
+			key = nested(elem, NFTA_SET_ELEM_KEY);
+			value = key ? nested(key, NFTA_DATA_VALUE) : NULL;
+			if (!value || mnl_attr_get_payload_len(value) != set->key_len) {
+				set->odd = true; /* somebody's: ours have plain keys */
+				continue;
+			}
+			copy = append(&set->elems, &set->elems_len, &set->elems_room, set->key_len);
+			if (!copy)
+				return fail(rd, -ENOMEM);
+			memcpy(copy, mnl_attr_get_payload(value), set->key_len);
+		}
+	}
+	return MNL_CB_OK;
+}
+
+static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, mnl_cb_t cb)
+{
+	_Alignas(struct nlmsghdr) char buf[256];
+	struct nlmsghdr *nlh = fwsock_begin(fs, buf, type, NFPROTO_INET, NLM_F_DUMP);
+	int err;
+
+	/*
+	 * NFTA_RULE_TABLE, NFTA_SET_TABLE and NFTA_OBJ_TABLE are all 1 and narrow
+	 * the dump; tables and chains are dumped whole.
+	 */
+	if (type == NFT_MSG_GETRULE || type == NFT_MSG_GETSET || type == NFT_MSG_GETOBJ)
+		mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, RULESET_TABLE);
+	err = fwsock_query(fs, nlh, cb, rd);
+	return rd->err ?: err;
+}
+
+static int compare_elems(const void *a, const void *b, void *len)
+{
+	return memcmp(a, b, *(uint32_t *)len);
+}
+
+static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
+{
+	_Alignas(struct nlmsghdr) char buf[1024];
+	struct nlmsghdr *nlh;
+	int err;
+
+	if (strlen(set->name) > 512)
+		return -EBADMSG; /* NFT_SET_MAXNAMELEN is 256 */
+	nlh = fwsock_begin(fs, buf, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP);
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set->name);
+	rd->set = set;
+	err = fwsock_query(fs, nlh, take_elems, rd);
+	err = rd->err ?: err;
+	if (!err && set->elems_len)
+		qsort_r(set->elems, set->elems_len, set->key_len, compare_elems, &set->key_len);
+	return err;
+}
+
+static int read_once(struct fwsock *fs, struct fwtable *table)
+{
+	static const struct {
+		uint16_t type;
+		mnl_cb_t cb;
+	} parts[] = {
+		{ NFT_MSG_GETTABLE, take_table }, { NFT_MSG_GETCHAIN, take_chain },
+		{ NFT_MSG_GETRULE, take_rule },	  { NFT_MSG_GETSET, take_set },
+		{ NFT_MSG_GETOBJ, take_object },
+	};
+	struct reading rd = { .table = table };
+	uint32_t before, after;
+	int err = fwsock_read_generation(fs, &before);
+
+	for (size_t i = 0; !err && i < sizeof(parts) / sizeof(parts[0]); i++) {
+		err = dump(fs, &rd, parts[i].type, parts[i].cb);
+		if (!err && !table->present)
+			break;
+		/* ENOENT: the table went away between two dumps; look again. */
+		if (err == -ENOENT)
+			err = -EINTR;
+	}
+	for (size_t i = 0; !err && i < table->sets_len; i++) {
+		err = dump_elems(fs, &rd, &table->sets[i]);
+		if (err == -ENOENT)
+			err = -EINTR;
+	}
+	if (!err)
+		err = fwsock_read_generation(fs, &after);
+	if (!err)
+		table->generation = before == after ? before : 0;
+	return err;
+}
+
+int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
+{
+	int err = 0;
+
+	for (int i = 0; i < READ_TRIES; i++) {
+		*ret_table = (struct fwtable){ 0 };
+		err = read_once(fs, ret_table);
+		if (!err && ret_table->generation)
+			return 0;
+		if (!err && i == READ_TRIES - 1)
+			return 0;
+		fwtable_fini(ret_table);
+		if (err && err != -EINTR)
+			return err;
+	}
+	return err;
+}
+
+void fwtable_fini(struct fwtable *table)
+{
+	for (size_t i = 0; i < table->chains_len; i++) {
+		struct fwchain *c = &table->chains[i];
+
+		for (size_t k = 0; k < c->rules_len; k++)
+			free(c->rules[k]);
+		free(c->rules);
+		free(c->name);
+		free(c->type);
+	}
+	for (size_t i = 0; i < table->sets_len; i++) {
+		free(table->sets[i].name);
+		free(table->sets[i].elems);
+	}
+	for (size_t i = 0; i < table->objects_len; i++)
+		free(table->objects[i].name);
+	free(table->chains);
+	free(table->sets);
+	free(table->objects);
+	*table = (struct fwtable){ 0 };
+}
+
+const struct fwchain *fwtable_chain(const struct fwtable *table, const char *name)
+{
+	for (size_t i = 0; i < table->chains_len; i++)
+		if (!strcmp(table->chains[i].name, name))
+			return &table->chains[i];
+	return NULL;
+}
+
+const struct fwset *fwtable_set(const struct fwtable *table, const char *name)
+{
+	for (size_t i = 0; i < table->sets_len; i++)
+		if (!strcmp(table->sets[i].name, name))
+			return &table->sets[i];
+	return NULL;
+}

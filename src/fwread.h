@@ -1,0 +1,58 @@
+/* fwread.h - what the kernel has: our table, as data */
+#ifndef FWREAD_H
+#define FWREAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fwsock;
+
+struct fwchain {
+	char *name;
+	bool base; /* hooked; hook, priority, policy and type say how */
+	uint32_t hook, policy;
+	int32_t priority;
+	char *type;
+	char **rules; /* as fwexpr_format_rule() writes them */
+	size_t rules_len, rules_room;
+};
+
+struct fwset {
+	char *name;
+	uint32_t flags, key_type, key_len;
+	bool odd;	/* a map, or has elements of a kind that none of ours has */
+	uint8_t *elems; /* elems_len keys of key_len bytes, sorted */
+	size_t elems_len, elems_room;
+};
+
+struct fwobject {
+	char *name;
+	uint32_t type; /* NFT_OBJECT_* */
+	uint64_t packets, bytes; /* of counters */
+};
+
+/* Table inet leakguard as it stood at one generation. */
+struct fwtable {
+	bool present;
+	uint32_t flags;	     /* NFT_TABLE_F_* */
+	uint32_t generation; /* 0: commits came in between, the parts may not fit together */
+	struct fwchain *chains;
+	struct fwset *sets;
+	struct fwobject *objects;
+	size_t chains_len, chains_room, sets_len, sets_room, objects_len, objects_room;
+};
+
+/*
+ * Read the whole table.  0 and a table for fwtable_fini() (present is false if
+ * there is none), or -errno and nothing to free: -EPERM without CAP_NET_ADMIN,
+ * -ENOMEM, -EAGAIN when the kernel did not answer.  Blocks for the dump only;
+ * tries again, up to a limit, while commits disturb it.
+ */
+int fwtable_read(struct fwsock *fs, struct fwtable *ret_table);
+void fwtable_fini(struct fwtable *table);
+
+const struct fwchain *fwtable_chain(const struct fwtable *table, const char *name);
+const struct fwset *fwtable_set(const struct fwtable *table, const char *name);
+
+#endif

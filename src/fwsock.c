@@ -1,0 +1,111 @@
+#include "fwsock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#define ANSWER_TIMEOUT_S 5 /* the kernel answers within the system call; more is a lost message */
+
+int fwsock_open(struct fwsock *fs)
+{
+	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
+	int one = 1, fd, err;
+
+	*fs = (struct fwsock){ .nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC) };
+	if (!fs->nl)
+		return -errno;
+	fd = mnl_socket_get_fd(fs->nl);
+	if (mnl_socket_bind(fs->nl, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0) {
+		err = -errno;
+		fwsock_close(fs);
+		return err;
+	}
+	/* Better messages, shorter errors; kernels before 4.12 lack them and need not have them. */
+	(void)mnl_socket_setsockopt(fs->nl, NETLINK_EXT_ACK, &one, sizeof(one));
+	(void)mnl_socket_setsockopt(fs->nl, NETLINK_CAP_ACK, &one, sizeof(one));
+	return 0;
+}
+
+void fwsock_close(struct fwsock *fs)
+{
+	if (fs->nl)
+		mnl_socket_close(fs->nl);
+	*fs = (struct fwsock){ 0 };
+}
+
+struct nlmsghdr *fwsock_begin(struct fwsock *fs, void *buf, uint16_t type, uint8_t family,
+			      uint16_t flags)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+
+	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type);
+	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
+	nlh->nlmsg_seq = ++fs->seq;
+	nfg->nfgen_family = family;
+	nfg->version = NFNETLINK_V0;
+	nfg->res_id = 0;
+	return nlh;
+}
+
+int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb, void *data)
+{
+	const uint32_t portid = mnl_socket_get_portid(fs->nl);
+	_Alignas(struct nlmsghdr) char buf[FWSOCK_BUF];
+	int more;
+
+	if (mnl_socket_sendto(fs->nl, request, request->nlmsg_len) < 0)
+		return -errno;
+	do {
+		const ssize_t len = mnl_socket_recvfrom(fs->nl, buf, sizeof(buf));
+
+		if (len < 0 && errno == EINTR) {
+			more = MNL_CB_OK;
+			continue;
+		}
+		if (len < 0)
+			return -errno;
+		more = mnl_cb_run(buf, (size_t)len, request->nlmsg_seq, portid, cb, data);
+		/* A stray answer to an earlier request that was given up: pass it by. */
+		if (more < 0 && errno == EPROTO)
+			more = MNL_CB_OK;
+		/* An object is answered by one message, a dump ends with NLMSG_DONE. */
+		if (more == MNL_CB_OK && !(request->nlmsg_flags & (NLM_F_DUMP | NLM_F_ACK)))
+			more = MNL_CB_STOP;
+	} while (more > 0);
+	return more < 0 ? -errno : 0;
+}
+
+static int read_generation(const struct nlmsghdr *nlh, void *data)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
+		if (mnl_attr_get_type(attr) == NFTA_GEN_ID &&
+		    mnl_attr_validate(attr, MNL_TYPE_U32) == 0)
+			*(uint32_t *)data = ntohl(mnl_attr_get_u32(attr));
+	return MNL_CB_OK;
+}
+
+int fwsock_read_generation(struct fwsock *fs, uint32_t *ret_generation)
+{
+	_Alignas(struct nlmsghdr) char buf[256];
+	uint32_t generation = 0;
+	int err;
+
+	err = fwsock_query(fs, fwsock_begin(fs, buf, NFT_MSG_GETGEN, NFPROTO_UNSPEC, 0),
+			   read_generation, &generation);
+	if (err)
+		return err;
+	if (!generation)
+		return -EBADMSG;
+	*ret_generation = generation;
+	return 0;
+}

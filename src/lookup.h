@@ -1,0 +1,18 @@
+/* lookup.h - names of endpoints -> addresses, through the system's resolver */
+#ifndef LOOKUP_H
+#define LOOKUP_H
+
+#include "config.h"
+
+struct state;
+
+/*
+ * Look up every endpoint name of the state's policy (getaddrinfo(3)), and keep
+ * what was found in the state.  A name that cannot be looked up now keeps the
+ * addresses it has in `before` (may be NULL): with the guard up it often
+ * cannot.  Blocks as long as the system's resolver takes.
+ * 0; -EHOSTUNREACH with a text for a name without any address; -ENOMEM.
+ */
+int lookup_endpoints(struct state *s, const struct state *before, char reterr_text[CONFIG_ERR]);
+
+#endif

@@ -1,0 +1,37 @@
+/* netstate.h - links, and the routes of the few addresses that matter.  Pure data. */
+#ifndef NETSTATE_H
+#define NETSTATE_H
+
+#include <net/if.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "text.h"
+
+struct link {
+	int index;
+	char name[IFNAMSIZ];
+	char kind[IFNAMSIZ]; /* rtnetlink's IFLA_INFO_KIND: "tun", "wireguard"; "" for hardware */
+	bool up;	     /* administratively; IFF_UP */
+};
+
+/* Which link a packet to this address would leave by now. */
+struct route_to {
+	struct addr addr;
+	int link; /* interface index; 0: no route */
+};
+
+struct netstate {
+	struct link *links; /* owned */
+	size_t links_len, links_room;
+	struct route_to *routes; /* owned; in the order they were asked for */
+	size_t routes_len;
+};
+
+/* Frees what it owns.  Accepts one of all zeros. */
+void netstate_fini(struct netstate *ns);
+
+const struct link *netstate_link(const struct netstate *ns, int index);	     /* or NULL */
+const struct link *netstate_link_named(const struct netstate *ns, const char *name); /* or NULL */
+
+#endif

@@ -1,0 +1,321 @@
+#include "policy.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG_RATE_DEFAULT 10
+
+void policy_init(struct policy *p)
+{
+	*p = (struct policy){
+		.ports = { 53, 853 },
+		.ports_len = 2,
+		.log_rate = LOG_RATE_DEFAULT,
+	};
+}
+
+void policy_fini(struct policy *p)
+{
+	free(p->resolvers);
+	free(p->endpoints);
+	policy_init(p);
+}
+
+int policy_copy(const struct policy *p, struct policy *ret_copy)
+{
+	struct policy copy = *p;
+
+	copy.resolvers_room = p->resolvers_len;
+	copy.endpoints_room = p->endpoints_len;
+	/* One element more than needed: calloc(0) may return NULL. */
+	copy.resolvers = calloc(p->resolvers_len + 1, sizeof(*copy.resolvers));
+	copy.endpoints = calloc(p->endpoints_len + 1, sizeof(*copy.endpoints));
+	if (!copy.resolvers || !copy.endpoints) {
+		free(copy.resolvers);
+		free(copy.endpoints);
+		return -ENOMEM;
+	}
+	if (p->resolvers_len)
+		memcpy(copy.resolvers, p->resolvers, p->resolvers_len * sizeof(*copy.resolvers));
+	if (p->endpoints_len)
+		memcpy(copy.endpoints, p->endpoints, p->endpoints_len * sizeof(*copy.endpoints));
+	*ret_copy = copy;
+	return 0;
+}
+
+int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel)
+{
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		if (p->tunnels[i].prefix == tunnel->prefix &&
+		    !memcmp(p->tunnels[i].name, tunnel->name, IFNAMSIZ))
+			return 0;
+	if (p->tunnels_len == POLICY_MAX_TUNNELS)
+		return -E2BIG;
+	p->tunnels[p->tunnels_len++] = *tunnel;
+	return 0;
+}
+
+int policy_add_port(struct policy *p, uint16_t port)
+{
+	for (size_t i = 0; i < p->ports_len; i++)
+		if (p->ports[i] == port)
+			return 0;
+	if (p->ports_len == POLICY_MAX_PORTS)
+		return -E2BIG;
+	p->ports[p->ports_len++] = port;
+	return 0;
+}
+
+/* Make room for one more element of `size` bytes in a list that may grow to `max`. */
+static int grow(void **list, size_t len, size_t *room, size_t max, size_t size)
+{
+	const size_t more = *room ? *room * 2 : 16;
+	void *bigger;
+
+	if (len == max)
+		return -E2BIG;
+	if (len < *room)
+		return 0;
+	bigger = realloc(*list, more * size);
+	if (!bigger)
+		return -ENOMEM;
+	*list = bigger;
+	*room = more;
+	return 0;
+}
+
+int policy_add_resolver(struct policy *p, const struct resolver *resolver)
+{
+	void *list = p->resolvers;
+	int err = grow(&list, p->resolvers_len, &p->resolvers_room, POLICY_MAX_RESOLVERS,
+		       sizeof(*p->resolvers));
+
+	if (err)
+		return err;
+	p->resolvers = list;
+	p->resolvers[p->resolvers_len++] = *resolver;
+	return 0;
+}
+
+int policy_add_endpoint(struct policy *p, const struct endpoint *endpoint)
+{
+	void *list = p->endpoints;
+	int err = grow(&list, p->endpoints_len, &p->endpoints_room, POLICY_MAX_ENDPOINTS,
+		       sizeof(*p->endpoints));
+
+	if (err)
+		return err;
+	p->endpoints = list;
+	p->endpoints[p->endpoints_len++] = *endpoint;
+	return 0;
+}
+
+int policy_add_host(struct policy *p, const struct endpoint_host *host)
+{
+	if (p->hosts_len == POLICY_MAX_HOSTS)
+		return -E2BIG;
+	p->hosts[p->hosts_len++] = *host;
+	return 0;
+}
+
+bool policy_is_tunnel(const struct policy *p, const char *ifname)
+{
+	for (size_t i = 0; i < p->tunnels_len; i++) {
+		const struct tunnel *t = &p->tunnels[i];
+		const size_t len = t->prefix ? strlen(t->name) : IFNAMSIZ;
+
+		if (!strncmp(t->name, ifname, len))
+			return true;
+	}
+	return false;
+}
+
+static int compare_numbers(uint32_t a, uint32_t b)
+{
+	return a < b ? -1 : a > b;
+}
+
+static int compare_ports(const void *va, const void *vb)
+{
+	return compare_numbers(*(const uint16_t *)va, *(const uint16_t *)vb);
+}
+
+static int compare_tunnels(const void *va, const void *vb)
+{
+	const struct tunnel *a = va, *b = vb;
+	const int names = memcmp(a->name, b->name, IFNAMSIZ);
+
+	return names ? names : compare_numbers(b->prefix, a->prefix);
+}
+
+static int compare_resolvers(const void *va, const void *vb)
+{
+	const struct resolver *a = va, *b = vb;
+	int c = addr_cmp(&a->addr, &b->addr);
+
+	if (!c)
+		c = compare_numbers(a->port, b->port);
+	if (!c)
+		c = compare_numbers(a->path, b->path);
+	return c ? c : memcmp(a->link, b->link, IFNAMSIZ);
+}
+
+static int compare_endpoints(const void *va, const void *vb)
+{
+	const struct endpoint *a = va, *b = vb;
+	int c = addr_cmp(&a->addr, &b->addr);
+
+	if (!c)
+		c = compare_numbers(a->proto, b->proto);
+	if (!c)
+		c = compare_numbers(a->port, b->port);
+	return c ? c : compare_numbers(a->mark, b->mark);
+}
+
+/* Sort a list and keep one of each; returns the new length. */
+static size_t sort_unique(void *list, size_t len, size_t size,
+			  int (*compare)(const void *, const void *))
+{
+	char *base = list;
+	size_t kept = 0;
+
+	if (!len)
+		return 0;
+	qsort(list, len, size, compare);
+	for (size_t i = 1; i < len; i++)
+		if (compare(base + kept * size, base + i * size)) {
+			kept++;
+			if (kept != i)
+				memcpy(base + kept * size, base + i * size, size);
+		}
+	return kept + 1;
+}
+
+/* Drop tunnels that a prefix covers: "wg0" beside "wg*", "wg1*" beside "wg*". */
+static void drop_covered_tunnels(struct policy *p)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->tunnels_len; i++) {
+		bool covered = false;
+
+		for (size_t k = 0; k < p->tunnels_len && !covered; k++)
+			covered = k != i && p->tunnels[k].prefix &&
+				  !strncmp(p->tunnels[i].name, p->tunnels[k].name,
+					   strlen(p->tunnels[k].name));
+		if (!covered)
+			p->tunnels[kept++] = p->tunnels[i];
+	}
+	p->tunnels_len = kept;
+}
+
+static int validate_both(const struct policy *p, char *reterr_why, size_t why_size)
+{
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; i < p->resolvers_len; i++) {
+		const struct resolver *r = &p->resolvers[i];
+
+		if (r->path == RESOLVER_PATH_STICKY || r->path == RESOLVER_PATH_TUNNEL)
+			continue;
+		if (r->path == RESOLVER_PATH_LINK && policy_is_tunnel(p, r->link))
+			continue;
+		snprintf(reterr_why, why_size,
+			 "resolver \"%s\": expected a path through a tunnel, mode both allows no other",
+			 resolver_format(r, text));
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int policy_validate(struct policy *p, char *reterr_why, size_t why_size)
+{
+	p->tunnels_len = sort_unique(p->tunnels, p->tunnels_len, sizeof(*p->tunnels),
+				     compare_tunnels);
+	drop_covered_tunnels(p);
+	p->ports_len = sort_unique(p->ports, p->ports_len, sizeof(*p->ports), compare_ports);
+	p->resolvers_len = sort_unique(p->resolvers, p->resolvers_len, sizeof(*p->resolvers),
+				       compare_resolvers);
+	p->endpoints_len = sort_unique(p->endpoints, p->endpoints_len, sizeof(*p->endpoints),
+				       compare_endpoints);
+
+	return p->mode == POLICY_MODE_BOTH ? validate_both(p, reterr_why, why_size) : 0;
+}
+
+const char *tunnel_format(const struct tunnel *tunnel, char *buf)
+{
+	snprintf(buf, POLICY_TEXT, "%s%s", tunnel->name, tunnel->prefix ? "*" : "");
+	return buf;
+}
+
+const char *resolver_format(const struct resolver *r, char *buf)
+{
+	static const char *const via[] = {
+		[RESOLVER_PATH_STICKY] = "",
+		[RESOLVER_PATH_TUNNEL] = " via tunnel",
+		[RESOLVER_PATH_ANY] = " via any",
+		[RESOLVER_PATH_LINK] = " via ",
+	};
+	char addr[ADDR_TEXT], port[8] = "";
+	const bool bracket = r->port && r->addr.family == AF_INET6;
+
+	if (r->port)
+		snprintf(port, sizeof(port), "@%u", r->port);
+	snprintf(buf, POLICY_TEXT, "%s%s%s%s%s%s", bracket ? "[" : "", addr_format(&r->addr, addr),
+		 bracket ? "]" : "", port, via[r->path], r->link);
+	return buf;
+}
+
+const char *endpoint_format(const struct endpoint *e, char *buf)
+{
+	const bool v6 = e->addr.family == AF_INET6;
+	char addr[ADDR_TEXT], mark[24] = "";
+
+	if (e->mark)
+		snprintf(mark, sizeof(mark), ",mark=0x%x", e->mark);
+	snprintf(buf, POLICY_TEXT, "%s%s%s:%u/%s%s", v6 ? "[" : "", addr_format(&e->addr, addr),
+		 v6 ? "]" : "", e->port, proto_format(e->proto), mark);
+	return buf;
+}
+
+const char *policy_mode_format(enum policy_mode mode)
+{
+	return mode == POLICY_MODE_BOTH ? "both" : "either";
+}
+
+const char *policy_action_format(enum policy_action action)
+{
+	return action == POLICY_ACTION_REJECT ? "reject" : "drop";
+}
+
+const char *fragments_format(enum fragments fragments)
+{
+	static const char *const words[] = {
+		[FRAGMENTS_AUTO] = "auto",
+		[FRAGMENTS_DEFRAG] = "defrag",
+		[FRAGMENTS_CONNTRACK] = "conntrack",
+		[FRAGMENTS_DROP] = "drop",
+	};
+
+	return words[fragments];
+}
+
+int policy_print(const struct policy *p, FILE *out)
+{
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		fprintf(out, "tunnel = %s\n", tunnel_format(&p->tunnels[i], text));
+	for (size_t i = 0; i < p->resolvers_len; i++)
+		fprintf(out, "resolver = %s\n", resolver_format(&p->resolvers[i], text));
+	for (size_t i = 0; i < p->endpoints_len; i++)
+		fprintf(out, "endpoint = %s\n", endpoint_format(&p->endpoints[i], text));
+	fputs("ports = ", out);
+	for (size_t i = 0; i < p->ports_len; i++)
+		fprintf(out, "%s%u", i ? "," : "", p->ports[i]);
+	fprintf(out, "\nmode = %s\naction = %s\nfragments = %s\nlog-group = %u\nlog-rate = %u\n",
+		policy_mode_format(p->mode), policy_action_format(p->action),
+		fragments_format(p->fragments), p->log_group, p->log_rate);
+	return ferror(out) ? -EIO : 0;
+}

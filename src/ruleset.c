@@ -1,0 +1,599 @@
+#include "ruleset.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Why RULESET_PRIORITY is 99 (srcnat - 1):
+ *
+ * - At postrouting every routing mark, DNAT (prerouting and output, -100) and
+ *   re-routing has been done; device and destination are final.
+ * - Later than mangle (-150), filter (0) and security (50), so that what such
+ *   chains at postrouting still write into the packet is seen.
+ * - Earlier than srcnat (100), ours or anyone's: a forwarded client's own
+ *   address is still there for the log.  Source NAT does not change what the
+ *   verdict looks at.
+ *
+ * At output the same number stands after DNAT (-100), so that a refusal is
+ * decided on the last destination; the last device is not known there, and
+ * add_refusals() allows for that.
+ */
+
+size_t field_len(enum field field)
+{
+	static const uint8_t lens[] = {
+		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_DADDR4] = 4, [FIELD_DADDR6] = 16,
+		[FIELD_L4PROTO] = 1,	    [FIELD_DPORT] = 2,	[FIELD_MARK] = 4,
+	};
+
+	return lens[field];
+}
+
+size_t set_field_offset(const struct set *set, size_t i)
+{
+	size_t offset = 0;
+
+	while (i--)
+		offset += (field_len(set->fields[i]) + 3) & ~(size_t)3;
+	return offset;
+}
+
+bool pins_has(const struct pins *pins, const struct addr *addr)
+{
+	size_t low = 0, high = pins->len;
+
+	while (low < high) {
+		const size_t mid = low + (high - low) / 2;
+		const int c = addr_cmp(&pins->addrs[mid], addr);
+
+		if (!c)
+			return true;
+		if (c < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return false;
+}
+
+/* The ruleset under construction.  The first error sticks and every later call does nothing. */
+struct builder {
+	struct ruleset *rs;
+	const struct policy *policy;
+	const struct pins *pins;
+	int err;
+	struct rule scratch;	/* what calls after an error write into */
+	struct set scratch_set;
+};
+
+/* Index of a set made on first use; its name tells its fields. */
+static struct set *use_set(struct builder *b, const char *name, size_t fields_len,
+			   const enum field *fields)
+{
+	struct ruleset *rs = b->rs;
+	struct set *set;
+
+	for (size_t i = 0; i < rs->sets_len; i++)
+		if (!strcmp(rs->sets[i].name, name))
+			return &rs->sets[i];
+	if (b->err || rs->sets_len == RULESET_MAX_SETS) {
+		b->err = b->err ?: -ENOMEM;
+		return &b->scratch_set;
+	}
+	set = &rs->sets[rs->sets_len++];
+	set->name = name;
+	set->fields_len = fields_len;
+	memcpy(set->fields, fields, fields_len * sizeof(*fields));
+	set->key_len = set_field_offset(set, fields_len);
+	return set;
+}
+
+static void add_elem(struct builder *b, struct set *set, const void *const *values)
+{
+	uint8_t *key;
+
+	if (b->err)
+		return;
+	if (set->elems_len == set->elems_room) {
+		const size_t room = set->elems_room ? set->elems_room * 2 : 16;
+		uint8_t *elems = realloc(set->elems, room * set->key_len);
+
+		if (!elems) {
+			b->err = -ENOMEM;
+			return;
+		}
+		set->elems = elems;
+		set->elems_room = room;
+	}
+	key = set->elems + set->elems_len++ * set->key_len;
+	memset(key, 0, set->key_len);
+	for (size_t i = 0; i < set->fields_len; i++)
+		memcpy(key + set_field_offset(set, i), values[i], field_len(set->fields[i]));
+}
+
+static int compare_keys(const void *a, const void *b, void *len)
+{
+	return memcmp(a, b, *(size_t *)len);
+}
+
+static void sort_elems(struct set *set)
+{
+	size_t kept = 0;
+
+	if (set->elems_len < 2)
+		return;
+	qsort_r(set->elems, set->elems_len, set->key_len, compare_keys, &set->key_len);
+	for (size_t i = 1; i < set->elems_len; i++) {
+		uint8_t *last = set->elems + kept * set->key_len;
+		const uint8_t *key = set->elems + i * set->key_len;
+
+		if (!memcmp(last, key, set->key_len))
+			continue;
+		kept++;
+		memmove(last + set->key_len, key, set->key_len);
+	}
+	set->elems_len = kept + 1;
+}
+
+static void add_chain(struct builder *b, const char *name, enum hook hook)
+{
+	struct ruleset *rs = b->rs;
+
+	if (rs->chains_len == RULESET_MAX_CHAINS)
+		b->err = b->err ?: -ENOMEM;
+	if (!b->err)
+		rs->chains[rs->chains_len++] = (struct chain){ .name = name, .hook = hook };
+}
+
+/* A rule at the end of the chain begun last; its comment is "S<promise> ...". */
+static struct rule *__attribute__((format(printf, 4, 5)))
+add_rule(struct builder *b, unsigned int promise, enum verdict verdict, const char *comment, ...)
+{
+	struct ruleset *rs = b->rs;
+	struct chain *c = rs->chains_len ? &rs->chains[rs->chains_len - 1] : NULL;
+	struct rule *rule;
+	va_list args;
+	int n;
+
+	if (!b->err && c && c->rules_len == c->rules_room) {
+		const size_t room = c->rules_room ? c->rules_room * 2 : 8;
+		struct rule *rules = realloc(c->rules, room * sizeof(*rules));
+
+		if (rules) {
+			c->rules = rules;
+			c->rules_room = room;
+		} else {
+			b->err = -ENOMEM;
+		}
+	}
+	if (b->err || !c) {
+		b->scratch = (struct rule){ 0 };
+		return &b->scratch;
+	}
+
+	rule = &c->rules[c->rules_len++];
+	*rule = (struct rule){ .promise = promise, .verdict = verdict };
+	n = snprintf(rule->comment, sizeof(rule->comment), "S%u ", promise);
+	va_start(args, comment);
+	vsnprintf(rule->comment + n, sizeof(rule->comment) - (size_t)n, comment, args);
+	va_end(args);
+	return rule;
+}
+
+static void add_match(struct rule *rule, struct match match)
+{
+	/* RULE_MAX_MATCHES is the most that any rule below has. */
+	rule->matches[rule->matches_len++] = match;
+}
+
+static struct rule *counted(struct rule *rule, bool yes)
+{
+	rule->counted = yes;
+	return rule;
+}
+
+static bool has_set(const struct builder *b, const char *name, size_t *ret_index)
+{
+	for (size_t i = 0; i < b->rs->sets_len; i++)
+		if (!strcmp(b->rs->sets[i].name, name)) {
+			*ret_index = i;
+			return true;
+		}
+	return false;
+}
+
+/* FIELDS @name VERDICT, if the set has elements. */
+static void add_set_rule(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
+			 const char *name, const char *comment)
+{
+	size_t set;
+
+	if (has_set(b, name, &set)) {
+		struct rule *r = counted(add_rule(b, promise, verdict, "%s", comment), count);
+
+		add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+	}
+}
+
+/* --- the sets --- */
+
+static void fill_tunnels(struct builder *b)
+{
+	static const enum field fields[] = { FIELD_OIFNAME };
+	const struct policy *p = b->policy;
+
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		if (!p->tunnels[i].prefix)
+			add_elem(b, use_set(b, "tunnel", 1, fields),
+				 (const void *[]){ p->tunnels[i].name });
+}
+
+static void fill_endpoints(struct builder *b)
+{
+	static const char *const names[2][2] = { { "endpoint4", "endpoint4_mark" },
+						 { "endpoint6", "endpoint6_mark" } };
+	const struct policy *p = b->policy;
+
+	for (size_t i = 0; i < p->endpoints_len; i++) {
+		const struct endpoint *e = &p->endpoints[i];
+		const bool v6 = e->addr.family == AF_INET6;
+		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_L4PROTO,
+					      FIELD_DPORT, FIELD_MARK };
+		const uint16_t port_be = htons(e->port);
+
+		add_elem(b, use_set(b, names[v6][e->mark != 0], e->mark ? 4 : 3, fields),
+			 (const void *[]){ e->addr.bytes, &e->proto, &port_be, &e->mark });
+	}
+}
+
+static void fill_tied(struct builder *b, const struct resolver *r)
+{
+	const bool v6 = r->addr.family == AF_INET6;
+	const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4 };
+
+	if (b->policy->action == POLICY_ACTION_REJECT)
+		add_elem(b, use_set(b, v6 ? "tied6" : "tied4", 1, fields),
+			 (const void *[]){ r->addr.bytes });
+}
+
+static void fill_link_resolver(struct builder *b, const struct resolver *r)
+{
+	const struct policy *p = b->policy;
+	const bool v6 = r->addr.family == AF_INET6;
+	const enum field fields[] = { FIELD_OIFNAME, v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
+	struct set *set = use_set(b, v6 ? "resolver6_link" : "resolver4_link", 3, fields);
+
+	for (size_t i = 0; i < p->ports_len; i++) {
+		const uint16_t port_be = htons(r->port ? r->port : p->ports[i]);
+
+		add_elem(b, set, (const void *[]){ r->link, r->addr.bytes, &port_be });
+	}
+}
+
+static void fill_resolvers(struct builder *b)
+{
+	static const char *const names[2][2] = { { "resolver4", "resolver4_port" },
+						 { "resolver6", "resolver6_port" } };
+	const struct policy *p = b->policy;
+
+	for (size_t i = 0; i < p->resolvers_len; i++) {
+		const struct resolver *r = &p->resolvers[i];
+		const bool v6 = r->addr.family == AF_INET6;
+		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
+		const uint16_t port_be = htons(r->port);
+		const bool pinned = r->path == RESOLVER_PATH_TUNNEL ||
+				    (r->path == RESOLVER_PATH_STICKY && pins_has(b->pins, &r->addr));
+
+		if (addr_is_loopback(&r->addr))
+			continue; /* S2 has it; on any other link it would be forged */
+		if (r->path == RESOLVER_PATH_LINK)
+			fill_link_resolver(b, r);
+		if (pinned || r->path == RESOLVER_PATH_LINK || p->mode == POLICY_MODE_BOTH)
+			fill_tied(b, r);
+		if (r->path == RESOLVER_PATH_LINK)
+			continue;
+		if (pinned && p->mode == POLICY_MODE_EITHER)
+			continue; /* S4 has it, through any tunnel */
+		add_elem(b, use_set(b, names[v6][r->port != 0], r->port ? 2 : 1, fields),
+			 (const void *[]){ r->addr.bytes, &port_be });
+	}
+}
+
+/* --- the rules, in the order of the promises --- */
+
+/* To an approved resolver: S5, or S4 behind a tunnel's name in mode both. */
+static void add_resolver_rules(struct builder *b, unsigned int promise, bool count)
+{
+	static const struct {
+		const char *set, *comment;
+	} rules[] = {
+		{ "resolver4", "approved resolver" },
+		{ "resolver6", "approved resolver" },
+		{ "resolver4_port", "approved resolver, one port" },
+		{ "resolver6_port", "approved resolver, one port" },
+		{ "resolver4_link", "approved resolver, by its link" },
+		{ "resolver6_link", "approved resolver, by its link" },
+	};
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+		add_set_rule(b, promise, count, VERDICT_ACCEPT, rules[i].set, rules[i].comment);
+}
+
+/* oifname @tunnel VERDICT, and one rule for each prefix: oifname "tun*" VERDICT */
+static void add_tunnel_rules(struct builder *b, unsigned int promise, bool count,
+			     enum verdict verdict, const char *target)
+{
+	const struct policy *p = b->policy;
+	char text[POLICY_TEXT];
+	struct rule *r;
+	size_t set;
+
+	if (has_set(b, "tunnel", &set)) {
+		r = counted(add_rule(b, promise, verdict, "through a tunnel"), count);
+		r->target = target;
+		add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+	}
+	for (size_t i = 0; i < p->tunnels_len; i++) {
+		if (!p->tunnels[i].prefix)
+			continue;
+		r = counted(add_rule(b, promise, verdict, "through tunnel %s",
+				     tunnel_format(&p->tunnels[i], text)),
+			    count);
+		r->target = target;
+		add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->tunnels[i] });
+	}
+}
+
+/* S2 to S6.  `count` is false where a later hook counts the same packet. */
+static void add_allowances(struct builder *b, bool count)
+{
+	struct rule *r;
+
+	/* oif "lo" */
+	r = counted(add_rule(b, 2, VERDICT_ACCEPT, "stays on the host"), count);
+	add_match(r, (struct match){ .kind = MATCH_OIF_LO });
+
+	/* ip daddr . meta l4proto . th dport [ . meta mark ] @endpoint4 */
+	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint4", "the VPN's carrier");
+	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint6", "the VPN's carrier");
+	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint4_mark", "the VPN's carrier, by its mark");
+	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint6_mark", "the VPN's carrier, by its mark");
+
+	if (b->policy->mode == POLICY_MODE_BOTH) {
+		/* oifname @tunnel jump approved */
+		add_tunnel_rules(b, 4, false, VERDICT_JUMP, count ? "approved" : "approved_early");
+		return;
+	}
+	/* oifname @tunnel accept */
+	add_tunnel_rules(b, 4, count, VERDICT_ACCEPT, NULL);
+	/* ip daddr @resolver4 accept */
+	add_resolver_rules(b, 5, count);
+	/* S6, a pause, has its place here. */
+}
+
+/* limit rate N/second log prefix "leakguard S7 " group G */
+static void add_log_rule(struct builder *b)
+{
+	if (b->policy->log_group)
+		add_rule(b, 7, VERDICT_LOG, "a sample of what is blocked");
+}
+
+static void add_verdict_chain(struct builder *b)
+{
+	add_chain(b, "verdict", HOOK_NONE);
+	add_allowances(b, true);
+	add_log_rule(b);
+	/* drop */
+	counted(add_rule(b, 7, VERDICT_DROP, "any other name traffic"), true);
+}
+
+/* th dport N jump TARGET, for each guarded port */
+static void add_port_rules(struct builder *b, const char *target)
+{
+	for (size_t i = 0; i < b->policy->ports_len; i++) {
+		struct rule *r = add_rule(b, 1, VERDICT_JUMP, "only port %u goes further",
+					  b->policy->ports[i]);
+
+		r->target = target;
+		add_match(r, (struct match){ .kind = MATCH_DPORT, .port = b->policy->ports[i] });
+	}
+}
+
+/* meta l4proto udp goto TARGET: other protocols have other things at the port's offset */
+static void add_protocol_rules(struct builder *b, unsigned int promise, const char *target)
+{
+	static const uint8_t protos[] = { IPPROTO_UDP, IPPROTO_TCP };
+
+	for (size_t i = 0; i < sizeof(protos); i++) {
+		struct rule *r = add_rule(b, promise, VERDICT_GOTO, "only %s goes further",
+					  proto_format(protos[i]));
+
+		r->target = target;
+		add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = protos[i] });
+	}
+}
+
+/*
+ * S9.  A rule that no packet ever reaches, whose mere presence makes the kernel
+ * reassemble datagrams before any other hook (facts.md section 6).  With
+ * FRAGMENTS_DROP there is no such rule, and later fragments are dropped.
+ */
+static void add_defrag_chain(struct builder *b)
+{
+	static const struct {
+		sa_family_t family;
+		enum verdict verdict;
+	} tproxy[] = { { AF_INET, VERDICT_TPROXY4 }, { AF_INET6, VERDICT_TPROXY6 } };
+	struct rule *r;
+
+	if (b->rs->fragments == FRAGMENTS_DROP)
+		return;
+	add_chain(b, "defrag", HOOK_NONE);
+	if (b->rs->fragments == FRAGMENTS_CONNTRACK) {
+		/* ct state invalid return */
+		r = add_rule(b, 9, VERDICT_RETURN, "never reached: turns reassembly on");
+		add_match(r, (struct match){ .kind = MATCH_CT_INVALID });
+		return;
+	}
+	for (size_t i = 0; i < 2; i++) {
+		/* meta nfproto ipv4 meta l4proto udp tproxy ip to :1 */
+		r = add_rule(b, 9, tproxy[i].verdict, "never reached: turns reassembly on");
+		add_match(r, (struct match){ .kind = MATCH_NFPROTO, .family = tproxy[i].family });
+		add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP });
+	}
+}
+
+/* ip frag-off & 0x1fff != 0 jump fragment; frag frag-off != 0 jump fragment */
+static void add_fragment_port_rules(struct builder *b)
+{
+	static const enum match_kind kinds[] = { MATCH_LATER_FRAG4, MATCH_LATER_FRAG6 };
+
+	for (size_t i = 0; b->rs->fragments == FRAGMENTS_DROP && i < 2; i++) {
+		struct rule *r = add_rule(b, 9, VERDICT_JUMP, "later fragments have no port");
+
+		r->target = "fragment";
+		add_match(r, (struct match){ .kind = kinds[i] });
+	}
+}
+
+/* No port to go by: of TCP and UDP only what stays inside passes. */
+static void add_fragment_chains(struct builder *b)
+{
+	struct rule *r;
+
+	if (b->rs->fragments != FRAGMENTS_DROP)
+		return;
+	add_chain(b, "fragment", HOOK_NONE);
+	add_protocol_rules(b, 9, "fragment_verdict");
+
+	add_chain(b, "fragment_verdict", HOOK_NONE);
+	r = add_rule(b, 2, VERDICT_ACCEPT, "stays on the host");
+	add_match(r, (struct match){ .kind = MATCH_OIF_LO });
+	if (b->policy->mode == POLICY_MODE_EITHER)
+		add_tunnel_rules(b, 4, false, VERDICT_ACCEPT, NULL);
+	/* drop */
+	counted(add_rule(b, 9, VERDICT_DROP, "a fragment without a port"), true);
+}
+
+/*
+ * action = reject.  Refuses early what postrouting would drop, so that the
+ * sender is told; the drop there stays as the floor.
+ */
+static void add_refusals(struct builder *b)
+{
+	static const struct {
+		enum match_kind kind;
+		const char *comment;
+	} undecided[] = {
+		{ MATCH_DADDR_LO4, "redirected to this host" },
+		{ MATCH_DADDR_LO6, "redirected to this host" },
+		{ MATCH_MARKED, "may have been re-routed by its mark" },
+	};
+	static const struct {
+		uint8_t proto;
+		enum verdict verdict;
+	} rejects[] = { { IPPROTO_TCP, VERDICT_REJECT_RESET }, { IPPROTO_UDP, VERDICT_REJECT_ADMIN } };
+	struct rule *r;
+
+	if (b->policy->action != POLICY_ACTION_REJECT)
+		return;
+
+	add_chain(b, "output", HOOK_OUTPUT);
+	add_port_rules(b, "refuse_output");
+	add_chain(b, "forward", HOOK_FORWARD);
+	add_port_rules(b, "refuse");
+
+	/*
+	 * The output hook still knows the device of the first route only: a mark
+	 * or DNAT may have led the packet to another, an allowed one, since.  What
+	 * might be allowed by its last device is left to postrouting.
+	 */
+	add_chain(b, "refuse_output", HOOK_NONE);
+	for (size_t i = 0; i < sizeof(undecided) / sizeof(undecided[0]); i++) {
+		/* ip daddr 127.0.0.0/8 return; ip6 daddr ::1 return; meta mark != 0 return */
+		r = add_rule(b, 8, VERDICT_RETURN, "%s", undecided[i].comment);
+		add_match(r, (struct match){ .kind = undecided[i].kind });
+	}
+	/* ip daddr @tied4 return */
+	add_set_rule(b, 8, false, VERDICT_RETURN, "tied4", "approved by its path, known only later");
+	add_set_rule(b, 8, false, VERDICT_RETURN, "tied6", "approved by its path, known only later");
+	r = add_rule(b, 7, VERDICT_GOTO, "the rest can be told now");
+	r->target = "refuse";
+
+	add_chain(b, "refuse", HOOK_NONE);
+	add_allowances(b, false);
+	add_log_rule(b);
+	for (size_t i = 0; i < 2; i++) {
+		/* meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx admin-prohibited */
+		r = counted(add_rule(b, 7, rejects[i].verdict, "any other name traffic"), true);
+		add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = rejects[i].proto });
+	}
+}
+
+/* Mode both, behind a tunnel's name: only approved resolvers. */
+static void add_approved_chains(struct builder *b)
+{
+	if (b->policy->mode != POLICY_MODE_BOTH || !b->policy->tunnels_len)
+		return;
+	add_chain(b, "approved", HOOK_NONE);
+	add_resolver_rules(b, 4, true);
+	if (b->policy->action != POLICY_ACTION_REJECT)
+		return;
+	add_chain(b, "approved_early", HOOK_NONE);
+	add_resolver_rules(b, 4, false);
+}
+
+static void choose_counters(struct ruleset *rs)
+{
+	static const unsigned int always[] = { 2, 3, 4, 5, 7 };
+
+	memcpy(rs->counters, always, sizeof(always));
+	rs->counters_len = sizeof(always) / sizeof(always[0]);
+	if (rs->fragments == FRAGMENTS_DROP)
+		rs->counters[rs->counters_len++] = 9;
+}
+
+int ruleset_build(const struct policy *p, const struct pins *pins, enum fragments how,
+		  struct ruleset *ret_ruleset)
+{
+	struct ruleset *rs = ret_ruleset;
+	struct builder b = { .rs = rs, .policy = p, .pins = pins };
+
+	*rs = (struct ruleset){ .log_group = p->log_group, .log_rate = p->log_rate,
+				.fragments = how };
+	choose_counters(rs);
+
+	fill_tunnels(&b);
+	fill_endpoints(&b);
+	fill_resolvers(&b);
+	for (size_t i = 0; i < rs->sets_len; i++)
+		sort_elems(&rs->sets[i]);
+
+	add_chain(&b, "postrouting", HOOK_POSTROUTING);
+	add_port_rules(&b, "name_traffic");
+	add_fragment_port_rules(&b);
+	add_refusals(&b);
+	add_chain(&b, "name_traffic", HOOK_NONE);
+	add_protocol_rules(&b, 1, "verdict");
+	add_verdict_chain(&b);
+	add_approved_chains(&b);
+	add_fragment_chains(&b);
+	add_defrag_chain(&b);
+
+	if (b.err)
+		ruleset_fini(rs);
+	return b.err;
+}
+
+void ruleset_fini(struct ruleset *rs)
+{
+	for (size_t i = 0; i < rs->chains_len; i++)
+		free(rs->chains[i].rules);
+	for (size_t i = 0; i < rs->sets_len; i++)
+		free(rs->sets[i].elems);
+	*rs = (struct ruleset){ 0 };
+}

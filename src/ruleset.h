@@ -1,0 +1,155 @@
+/*
+ * ruleset.h - the rules, as data.  Pure: policy -> ordered rules with S numbers.
+ *
+ * All order that matters for safety is decided here and nowhere else; the
+ * numbers S1 to S15 are those of the promises in rules/README.md.  A ruleset
+ * can be printed (ruleset_print.h), turned into expressions (fwexpr.h) and
+ * compared with the kernel's (fwdiff.h).
+ *
+ * Three properties of the kernel shape it (each has a test in tests/lab):
+ * - No blocking decision looks into a set or a map: such a lookup can miss
+ *   while a transaction commits.  Ports and protocols are compares; sets only
+ *   ever allow, so a miss fails closed.
+ * - Base chains never change.  What changes are the rules of regular chains
+ *   and the elements of sets.
+ * - Packets that are no name traffic meet the compares of one base chain and
+ *   nothing else.
+ */
+#ifndef RULESET_H
+#define RULESET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "policy.h"
+
+#define RULESET_TABLE "leakguard"
+#define RULESET_NAME  32  /* chain, set and counter names, with NUL */
+#define RULESET_TEXT  80  /* a rule's comment, with NUL; the kernel takes 128 */
+
+/* The fields a set's key is made of, in the order they are written. */
+enum field {
+	FIELD_OIFNAME, /* 16 bytes, padded with zeros */
+	FIELD_DADDR4,
+	FIELD_DADDR6,
+	FIELD_L4PROTO, /* 1 byte */
+	FIELD_DPORT,   /* 2 bytes, network order */
+	FIELD_MARK,    /* 4 bytes, host order */
+};
+
+#define SET_MAX_FIELDS 4
+#define SET_MAX_KEY    40 /* 16 + 16 + 4 + 4: the widest key below */
+
+struct set {
+	const char *name;
+	enum field fields[SET_MAX_FIELDS];
+	size_t fields_len;
+	size_t key_len;	 /* each field is padded to 4 bytes, as nf_tables registers are */
+	uint8_t *elems;	 /* owned; elems_len keys of key_len bytes, sorted, no two the same */
+	size_t elems_len, elems_room;
+};
+
+enum match_kind {
+	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
+	MATCH_L4PROTO,	   /* meta l4proto N */
+	MATCH_NFPROTO,	   /* meta nfproto ipv4|ipv6 */
+	MATCH_OIF_LO,	   /* oif "lo", by its index, which is 1 in every namespace */
+	MATCH_OIFNAME,	   /* oifname "wg0" or "tun*" */
+	MATCH_SET,	   /* the fields of a set @set */
+	MATCH_DADDR_LO4,   /* ip daddr 127.0.0.0/8 */
+	MATCH_DADDR_LO6,   /* ip6 daddr ::1 */
+	MATCH_MARKED,	   /* meta mark != 0 */
+	MATCH_LATER_FRAG4, /* ip frag-off & 0x1fff != 0 */
+	MATCH_LATER_FRAG6, /* frag frag-off != 0 */
+	MATCH_CT_INVALID,  /* ct state invalid */
+};
+
+struct match {
+	enum match_kind kind;
+	union {
+		uint16_t port;		/* MATCH_DPORT, host order */
+		uint8_t proto;		/* MATCH_L4PROTO */
+		sa_family_t family;	/* MATCH_NFPROTO */
+		struct tunnel link;	/* MATCH_OIFNAME */
+		size_t set;		/* MATCH_SET: index into ruleset.sets */
+	};
+};
+
+enum verdict {
+	VERDICT_ACCEPT,
+	VERDICT_DROP,
+	VERDICT_RETURN,
+	VERDICT_JUMP,
+	VERDICT_GOTO,
+	VERDICT_REJECT_RESET, /* TCP reset */
+	VERDICT_REJECT_ADMIN, /* ICMP and ICMPv6 administratively prohibited */
+	VERDICT_LOG,	      /* to nflog, and on to the next rule */
+	VERDICT_TPROXY4,      /* tproxy ip to :1; never reached */
+	VERDICT_TPROXY6,      /* tproxy ip6 to :1; never reached */
+};
+
+#define RULE_MAX_MATCHES 3
+
+struct rule {
+	unsigned int promise; /* the S number */
+	struct match matches[RULE_MAX_MATCHES];
+	size_t matches_len;
+	bool counted; /* counter name "S<promise>" */
+	enum verdict verdict;
+	const char *target;	  /* VERDICT_JUMP, VERDICT_GOTO: a chain's name */
+	char comment[RULESET_TEXT]; /* starts with the S number */
+};
+
+enum hook { HOOK_NONE, HOOK_POSTROUTING, HOOK_OUTPUT, HOOK_FORWARD };
+
+struct chain {
+	const char *name;
+	enum hook hook;	 /* HOOK_NONE: a regular chain */
+	struct rule *rules; /* owned */
+	size_t rules_len, rules_room;
+};
+
+#define RULESET_MAX_CHAINS 12
+#define RULESET_MAX_SETS   14
+
+struct ruleset {
+	struct chain chains[RULESET_MAX_CHAINS]; /* a chain stands after those it is jumped to from */
+	size_t chains_len;
+	struct set sets[RULESET_MAX_SETS]; /* only those with elements */
+	size_t sets_len;
+	unsigned int counters[8]; /* S numbers that have a counter */
+	size_t counters_len;
+	uint32_t log_group, log_rate; /* for VERDICT_LOG */
+	enum fragments fragments;     /* how S9 is kept: never FRAGMENTS_AUTO */
+};
+
+/* Priority of all our base chains; why, is said in ruleset.c. */
+#define RULESET_PRIORITY 99
+
+/* Addresses of resolvers that have been seen inside a tunnel (design.md section 4). */
+struct pins {
+	struct addr *addrs; /* owned by whoever made it; sorted by addr_cmp() */
+	size_t len;
+};
+
+bool pins_has(const struct pins *pins, const struct addr *addr);
+
+/*
+ * Build the rules of a validated policy.  `how` says which way for fragments
+ * the kernel has (not FRAGMENTS_AUTO).
+ * 0 and a ruleset to free with ruleset_fini(), or -ENOMEM and nothing to free.
+ */
+int ruleset_build(const struct policy *p, const struct pins *pins, enum fragments how,
+		  struct ruleset *ret_ruleset);
+
+/* Frees what the ruleset owns.  Accepts one of all zeros. */
+void ruleset_fini(struct ruleset *rs);
+
+/* Bytes of one field in a key, without padding. */
+size_t field_len(enum field field);
+
+/* Where field number `i` of the set starts in its key, in bytes. */
+size_t set_field_offset(const struct set *set, size_t i);
+
+#endif

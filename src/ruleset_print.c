@@ -1,0 +1,201 @@
+#include "ruleset_print.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+
+#include "ruleset.h"
+
+static const struct {
+	const char *type;  /* in a set's type */
+	const char *match; /* in a rule */
+} fields[] = {
+	[FIELD_OIFNAME] = { "ifname", "oifname" },
+	[FIELD_DADDR4] = { "ipv4_addr", "ip daddr" },
+	[FIELD_DADDR6] = { "ipv6_addr", "ip6 daddr" },
+	[FIELD_L4PROTO] = { "inet_proto", "meta l4proto" },
+	[FIELD_DPORT] = { "inet_service", "th dport" },
+	[FIELD_MARK] = { "mark", "meta mark" },
+};
+
+static void print_field(enum field field, const uint8_t *value, FILE *out)
+{
+	char text[ADDR_TEXT];
+	uint16_t port_be;
+	uint32_t mark;
+
+	switch (field) {
+	case FIELD_OIFNAME:
+		fprintf(out, "\"%.*s\"", IFNAMSIZ, (const char *)value);
+		break;
+	case FIELD_DADDR4:
+		fputs(inet_ntop(AF_INET, value, text, sizeof(text)) ?: "?", out);
+		break;
+	case FIELD_DADDR6:
+		fputs(inet_ntop(AF_INET6, value, text, sizeof(text)) ?: "?", out);
+		break;
+	case FIELD_L4PROTO:
+		fputs(proto_format(*value), out);
+		break;
+	case FIELD_DPORT:
+		memcpy(&port_be, value, sizeof(port_be));
+		fprintf(out, "%u", ntohs(port_be));
+		break;
+	case FIELD_MARK:
+		memcpy(&mark, value, sizeof(mark));
+		fprintf(out, "0x%08x", mark);
+		break;
+	}
+}
+
+static void print_set(const struct set *set, FILE *out)
+{
+	fprintf(out, "\tset %s {\n\t\ttype ", set->name);
+	for (size_t i = 0; i < set->fields_len; i++)
+		fprintf(out, "%s%s", i ? " . " : "", fields[set->fields[i]].type);
+	fputs("\n\t\telements = {", out);
+	for (size_t e = 0; e < set->elems_len; e++) {
+		fputs(e ? ",\n\t\t\t     " : " ", out);
+		for (size_t i = 0; i < set->fields_len; i++) {
+			fputs(i ? " . " : "", out);
+			print_field(set->fields[i],
+				    set->elems + e * set->key_len + set_field_offset(set, i), out);
+		}
+	}
+	fputs(" }\n\t}\n\n", out);
+}
+
+static void print_match(const struct ruleset *rs, const struct match *m, FILE *out)
+{
+	char text[POLICY_TEXT];
+	const struct set *set;
+
+	switch (m->kind) {
+	case MATCH_DPORT:
+		fprintf(out, "th dport %u ", m->port);
+		break;
+	case MATCH_L4PROTO:
+		fprintf(out, "meta l4proto %s ", proto_format(m->proto));
+		break;
+	case MATCH_NFPROTO:
+		fprintf(out, "meta nfproto %s ", m->family == AF_INET ? "ipv4" : "ipv6");
+		break;
+	case MATCH_OIF_LO:
+		fputs("oif \"lo\" ", out);
+		break;
+	case MATCH_OIFNAME:
+		fprintf(out, "oifname \"%s\" ", tunnel_format(&m->link, text));
+		break;
+	case MATCH_SET:
+		set = &rs->sets[m->set];
+		for (size_t i = 0; i < set->fields_len; i++)
+			fprintf(out, "%s%s ", i ? ". " : "", fields[set->fields[i]].match);
+		fprintf(out, "@%s ", set->name);
+		break;
+	case MATCH_DADDR_LO4:
+		fputs("ip daddr 127.0.0.0/8 ", out);
+		break;
+	case MATCH_DADDR_LO6:
+		fputs("ip6 daddr ::1 ", out);
+		break;
+	case MATCH_MARKED:
+		fputs("meta mark != 0x00000000 ", out);
+		break;
+	case MATCH_LATER_FRAG4:
+		fputs("ip frag-off & 8191 != 0 ", out);
+		break;
+	case MATCH_LATER_FRAG6:
+		fputs("frag frag-off != 0 ", out);
+		break;
+	case MATCH_CT_INVALID:
+		fputs("ct state invalid ", out);
+		break;
+	}
+}
+
+static void print_verdict(const struct ruleset *rs, const struct rule *rule, FILE *out)
+{
+	switch (rule->verdict) {
+	case VERDICT_ACCEPT:
+		fputs("accept", out);
+		break;
+	case VERDICT_DROP:
+		fputs("drop", out);
+		break;
+	case VERDICT_RETURN:
+		fputs("return", out);
+		break;
+	case VERDICT_JUMP:
+		fprintf(out, "jump %s", rule->target);
+		break;
+	case VERDICT_GOTO:
+		fprintf(out, "goto %s", rule->target);
+		break;
+	case VERDICT_REJECT_RESET:
+		fputs("reject with tcp reset", out);
+		break;
+	case VERDICT_REJECT_ADMIN:
+		fputs("reject with icmpx admin-prohibited", out);
+		break;
+	case VERDICT_LOG:
+		fprintf(out, "limit rate %u/second burst 5 packets log prefix \"leakguard S7 \" group %u",
+			rs->log_rate, rs->log_group);
+		break;
+	case VERDICT_TPROXY4:
+		fputs("tproxy ip to :1", out);
+		break;
+	case VERDICT_TPROXY6:
+		fputs("tproxy ip6 to :1", out);
+		break;
+	}
+}
+
+static const char *hook_name(enum hook hook)
+{
+	switch (hook) {
+	case HOOK_NONE:
+		break;
+	case HOOK_POSTROUTING:
+		return "postrouting";
+	case HOOK_OUTPUT:
+		return "output";
+	case HOOK_FORWARD:
+		return "forward";
+	}
+	return "?";
+}
+
+static void print_chain(const struct ruleset *rs, const struct chain *chain, FILE *out)
+{
+	fprintf(out, "\tchain %s {\n", chain->name);
+	if (chain->hook != HOOK_NONE)
+		fprintf(out, "\t\ttype filter hook %s priority %d; policy accept;\n",
+			hook_name(chain->hook), RULESET_PRIORITY);
+	for (size_t i = 0; i < chain->rules_len; i++) {
+		const struct rule *rule = &chain->rules[i];
+
+		fputs("\t\t", out);
+		for (size_t k = 0; k < rule->matches_len; k++)
+			print_match(rs, &rule->matches[k], out);
+		if (rule->counted)
+			fprintf(out, "counter name \"S%u\" ", rule->promise);
+		print_verdict(rs, rule, out);
+		fprintf(out, " comment \"%s\"\n", rule->comment);
+	}
+	fputs("\t}\n", out);
+}
+
+int ruleset_print(const struct ruleset *rs, FILE *out)
+{
+	fprintf(out, "table inet %s {\n", RULESET_TABLE);
+	for (size_t i = 0; i < rs->counters_len; i++)
+		fprintf(out, "\tcounter S%u {\n\t}\n\n", rs->counters[i]);
+	for (size_t i = 0; i < rs->sets_len; i++)
+		print_set(&rs->sets[i], out);
+	for (size_t i = 0; i < rs->chains_len; i++) {
+		fputs(i ? "\n" : "", out);
+		print_chain(rs, &rs->chains[i], out);
+	}
+	fputs("}\n", out);
+	return ferror(out) ? -EIO : 0;
+}

@@ -1,0 +1,144 @@
+#include "state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void state_init(struct state *s)
+{
+	*s = (struct state){ 0 };
+	policy_init(&s->policy);
+}
+
+void state_fini(struct state *s)
+{
+	policy_fini(&s->policy);
+	for (size_t i = 0; i < s->ups_len; i++)
+		free(s->ups[i].resolvers);
+	free(s->lookups);
+	free(s->pins.addrs);
+	state_init(s);
+}
+
+bool state_remove_up(struct state *s, const char *link)
+{
+	for (size_t i = 0; i < s->ups_len; i++) {
+		if (strncmp(s->ups[i].link, link, IFNAMSIZ))
+			continue;
+		free(s->ups[i].resolvers);
+		s->ups_len--;
+		memmove(&s->ups[i], &s->ups[i + 1], (s->ups_len - i) * sizeof(s->ups[0]));
+		return true;
+	}
+	return false;
+}
+
+int state_put_up(struct state *s, const char *link, const struct resolver *resolvers, size_t n)
+{
+	struct up up = { .resolvers_len = n };
+
+	up.resolvers = calloc(n + 1, sizeof(*up.resolvers));
+	if (!up.resolvers)
+		return -ENOMEM;
+	strncpy(up.link, link, IFNAMSIZ - 1);
+	for (size_t i = 0; i < n; i++) {
+		up.resolvers[i] = resolvers[i];
+		up.resolvers[i].path = RESOLVER_PATH_LINK;
+		memcpy(up.resolvers[i].link, up.link, IFNAMSIZ);
+	}
+
+	state_remove_up(s, link);
+	if (s->ups_len == STATE_MAX_UPS) {
+		free(up.resolvers);
+		return -E2BIG;
+	}
+	s->ups[s->ups_len++] = up;
+	return 0;
+}
+
+int state_add_lookup(struct state *s, const struct endpoint_host *host, const struct addr *addr)
+{
+	struct lookup *more = realloc(s->lookups, (s->lookups_len + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	s->lookups = more;
+	s->lookups[s->lookups_len++] = (struct lookup){ .host = *host, .addr = *addr };
+	return 0;
+}
+
+int state_add_pin(struct state *s, const struct addr *addr)
+{
+	struct pins *pins = &s->pins;
+	struct addr *more;
+	size_t at = pins->len;
+
+	if (pins_has(pins, addr))
+		return 0;
+	more = realloc(pins->addrs, (pins->len + 1) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	pins->addrs = more;
+	while (at && addr_cmp(&more[at - 1], addr) > 0)
+		at--;
+	memmove(more + at + 1, more + at, (pins->len - at) * sizeof(*more));
+	more[at] = *addr;
+	pins->len++;
+	return 0;
+}
+
+static int add_up(struct policy *p, const struct up *up)
+{
+	struct tunnel tunnel = { .prefix = false };
+	int err;
+
+	memcpy(tunnel.name, up->link, IFNAMSIZ);
+	err = policy_add_tunnel(p, &tunnel);
+	for (size_t i = 0; !err && i < up->resolvers_len; i++)
+		err = policy_add_resolver(p, &up->resolvers[i]);
+	return err;
+}
+
+static int add_lookups(struct policy *p, const struct state *s)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->lookups_len; i++) {
+		const struct lookup *l = &s->lookups[i];
+		const struct endpoint e = { .addr = l->addr, .port = l->host.port,
+					    .proto = l->host.proto, .mark = l->host.mark };
+
+		err = policy_add_endpoint(p, &e);
+	}
+	return err;
+}
+
+int state_effective_policy(const struct state *s, struct policy *ret_policy,
+			   char reterr_text[CONFIG_ERR])
+{
+	struct policy p;
+	int err = policy_copy(&s->policy, &p);
+
+	if (err) {
+		snprintf(reterr_text, CONFIG_ERR, "out of memory");
+		return err;
+	}
+	for (size_t i = 0; !err && i < s->ups_len; i++)
+		err = add_up(&p, &s->ups[i]);
+	if (!err)
+		err = add_lookups(&p, s);
+	if (err == -E2BIG)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "configuration and \"up\" together: expected at most %d tunnels, %d resolvers, %d endpoints",
+			 POLICY_MAX_TUNNELS, POLICY_MAX_RESOLVERS, POLICY_MAX_ENDPOINTS);
+	else if (err)
+		snprintf(reterr_text, CONFIG_ERR, "out of memory");
+	else
+		err = policy_validate(&p, reterr_text, CONFIG_ERR);
+	if (err) {
+		policy_fini(&p);
+		return err;
+	}
+	*ret_policy = p;
+	return 0;
+}

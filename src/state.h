@@ -1,0 +1,118 @@
+/*
+ * state.h - the run directory: the lock, and what must survive between commands
+ *
+ * RUNDIR/state holds the policy in force, the command line and configuration
+ * file it came from, what `up` added and the pins; in the configuration file's
+ * own syntax, with sections.  It is written to a temporary file, synced, and
+ * renamed only once the kernel has taken the rules, so that killed anywhere it
+ * is the old file or the new one.  Rules never depend on it being there: only
+ * the next command does.
+ */
+#ifndef STATE_H
+#define STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "config.h"
+#include "policy.h"
+#include "ruleset.h"
+
+#define STATE_MAX_OVERRIDES 128 /* options on one command line */
+#define STATE_MAX_UPS	    POLICY_MAX_TUNNELS
+#define STATE_PATH	    180 /* with NUL; a line of inih (200 bytes) must hold it */
+#define STATE_VALUE	    170 /* the same for the value of an option */
+#define STATE_LOCK_MS	    10000 /* how long one command waits for another */
+
+/* An option of enable's command line, kept for reload. */
+struct override {
+	char key[24];
+	char value[STATE_VALUE];
+};
+
+/* What one `up` brought. */
+struct up {
+	char link[IFNAMSIZ];
+	struct resolver *resolvers; /* owned; all RESOLVER_PATH_LINK through this link */
+	size_t resolvers_len;
+};
+
+/* An endpoint that was given by name, and what the name led to. */
+struct lookup {
+	struct endpoint_host host;
+	struct addr addr;
+};
+
+struct state {
+	char config[STATE_PATH]; /* "" where there was none */
+	struct override overrides[STATE_MAX_OVERRIDES];
+	size_t overrides_len;
+	struct policy policy; /* file and command line, without what `up` brought */
+	struct up ups[STATE_MAX_UPS];
+	size_t ups_len;
+	struct lookup *lookups; /* owned; several of one host where it has several addresses */
+	size_t lookups_len;
+	struct pins pins; /* owned */
+};
+
+/* An empty state; nothing allocated. */
+void state_init(struct state *s);
+void state_fini(struct state *s);
+
+/* Drop what `up` brought for this link.  Whether there was anything. */
+bool state_remove_up(struct state *s, const char *link);
+
+/* Put (or put again) what `up` brought; the resolvers are copied.  0, -E2BIG, -ENOMEM. */
+int state_put_up(struct state *s, const char *link, const struct resolver *resolvers, size_t n);
+
+/* Remember one address of a host.  0 or -ENOMEM. */
+int state_add_lookup(struct state *s, const struct endpoint_host *host, const struct addr *addr);
+
+/* Add one pin, if it is not there yet.  0 or -ENOMEM. */
+int state_add_pin(struct state *s, const struct addr *addr);
+
+/*
+ * The whole policy: what the user wrote and what each `up` brought, validated.
+ * 0 and a policy for policy_fini(), or -errno with a text.
+ */
+int state_effective_policy(const struct state *s, struct policy *ret_policy,
+			   char reterr_text[CONFIG_ERR]);
+
+/* The run directory, held against other commands. */
+struct rundir {
+	char path[STATE_PATH];
+	int dir_fd, lock_fd;
+};
+
+/*
+ * Make the directory (mode 0700) if need be and take its lock; waits for
+ * another command at most STATE_LOCK_MS.  0, or -errno with a text: -EAGAIN
+ * when the other did not finish.  A directory that somebody else owns or may
+ * write to is refused.
+ */
+int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
+
+/* The same without lock and without making anything: -ENOENT if it is not there. */
+int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
+void rundir_close(struct rundir *rd);
+
+/*
+ * Read RUNDIR/state into an initialised state.  0; -ENOENT if there is none;
+ * -EINVAL with a text for a truncated or foreign file, or one of another
+ * network namespace.
+ */
+int state_read(const struct rundir *rd, struct state *s, char reterr_text[CONFIG_ERR]);
+
+/* Write the temporary file beside it and sync it.  0, or -errno with a text. */
+int state_prepare(const struct rundir *rd, const struct state *s, char reterr_text[CONFIG_ERR]);
+
+/* Rename it into place and sync the directory.  0, or -errno with a text. */
+int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR]);
+
+/* Throw the temporary file away; no error if there is none. */
+void state_discard(const struct rundir *rd);
+
+/* Remove RUNDIR/state.  0, also if there was none, or -errno with a text. */
+int state_remove(const struct rundir *rd, char reterr_text[CONFIG_ERR]);
+
+#endif

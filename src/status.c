@@ -1,0 +1,370 @@
+#include "status.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <linux/netfilter/nf_tables.h>
+
+#include "fwdecode.h"
+#include "fwdiff.h"
+#include "fwlate.h"
+#include "fwprobe.h"
+#include "fwread.h"
+#include "fwtxn.h"
+#include "netwatch.h"
+#include "ruleset.h"
+#include "state.h"
+
+#define RESOLV_CONF	"/etc/resolv.conf"
+#define MAX_NAMESERVERS 16
+
+const char *guard_state_format(enum guard_state state)
+{
+	static const char *const names[] = {
+		[GUARD_STATE_OFF] = "OFF",
+		[GUARD_STATE_LOCKED] = "LOCKED",
+		[GUARD_STATE_GUARDED] = "GUARDED",
+		[GUARD_STATE_ALTERED] = "ALTERED",
+	};
+
+	return names[state];
+}
+
+const char *warning_code_format(enum warning_code code)
+{
+	static const char *const names[] = {
+		[WARNING_RESOLV_CONF] = "resolv-conf",
+		[WARNING_RESOLVER_OUTSIDE] = "resolver-outside-tunnel",
+		[WARNING_NO_TUNNEL] = "no-tunnel-link",
+		[WARNING_LATE_CHAIN] = "late-chain",
+		[WARNING_IPV6_LACKS] = "ipv6-lacks",
+		[WARNING_ALTERED] = "altered",
+		[WARNING_NO_RECORD] = "no-record",
+	};
+
+	return names[code];
+}
+
+static void __attribute__((format(printf, 3, 4)))
+warn(struct status *st, enum warning_code code, const char *format, ...)
+{
+	struct status_warning *w = &st->warnings[st->warnings_len];
+	va_list args;
+
+	if (st->warnings_len == STATUS_MAX_WARNINGS)
+		return;
+	st->warnings_len++;
+	w->code = code;
+	va_start(args, format);
+	vsnprintf(w->text, sizeof(w->text), format, args);
+	va_end(args);
+}
+
+/* Compare the kernel's rules with those the record asks for; *ret_same says the result. */
+static int compare_record(const struct fwtable *table, const struct state *s,
+			  const struct policy *policy, struct status *st, bool *ret_same)
+{
+	struct ruleset rules;
+	struct fwtxn txn;
+	int err;
+
+	err = ruleset_build(policy, &s->pins, fwdecode_fragments(table), &rules);
+	if (err)
+		return err;
+	fwtxn_init(&txn);
+	err = fwdiff_build(table, &rules, &txn);
+	*ret_same = !fwtxn_len(&txn);
+	if (!err && !*ret_same)
+		warn(st, WARNING_ALTERED,
+		     "somebody changed table inet " RULESET_TABLE " (first difference: %s); 'leakguard reload' puts it right",
+		     txn.notes[0].text);
+	fwtxn_fini(&txn);
+	ruleset_fini(&rules);
+	return err;
+}
+
+/*
+ * What is in force.  The kernel's rules decide; the record is believed where
+ * they are what it asks for, since it knows more (pins, ways).
+ */
+static int read_policy(const struct fwtable *table, const struct rundir *rd, struct state *s,
+		       struct status *st, char text[CONFIG_ERR])
+{
+	const bool has_base = fwtable_chain(table, "postrouting") != NULL;
+	bool same = false;
+	int err = rd ? state_read(rd, s, text) : -ENOENT;
+
+	if (!err) {
+		err = state_effective_policy(s, &st->policy, text);
+		if (err)
+			return err;
+		if (table->present)
+			err = compare_record(table, s, &st->policy, st, &same);
+		if (err || same || !table->present)
+			return err;
+		st->state = GUARD_STATE_ALTERED;
+		policy_fini(&st->policy);
+	} else if (table->present) {
+		warn(st, WARNING_NO_RECORD,
+		     "%s; the rules stand, but 'up', 'down' and 'reload' need 'leakguard enable' once more",
+		     err == -ENOENT ? "the run directory has no record of what was asked for" : text);
+		if (!has_base)
+			st->state = GUARD_STATE_ALTERED;
+	}
+	return table->present ? fwdecode_policy(table, &st->policy) : 0;
+}
+
+static void judge_state(const struct fwtable *table, struct status *st)
+{
+	if (!table->present) {
+		st->state = GUARD_STATE_OFF;
+		return;
+	}
+	if (st->state == GUARD_STATE_ALTERED)
+		return;
+	st->state = GUARD_STATE_LOCKED;
+	for (size_t i = 0; i < st->net.links_len; i++)
+		if (st->net.links[i].up && policy_is_tunnel(&st->policy, st->net.links[i].name))
+			st->state = GUARD_STATE_GUARDED;
+}
+
+static int compare_counters(const void *a, const void *b)
+{
+	return strcmp(((const struct status_counter *)a)->name,
+		      ((const struct status_counter *)b)->name);
+}
+
+static void read_counters(const struct fwtable *table, struct status *st)
+{
+	for (size_t i = 0; i < table->objects_len && st->counters_len < STATUS_MAX_COUNTERS; i++) {
+		const struct fwobject *o = &table->objects[i];
+		struct status_counter *c = &st->counters[st->counters_len];
+
+		if (o->type != NFT_OBJECT_COUNTER || o->name[0] != 'S' ||
+		    strlen(o->name) >= sizeof(c->name))
+			continue;
+		strcpy(c->name, o->name);
+		c->packets = o->packets;
+		c->bytes = o->bytes;
+		st->counters_len++;
+	}
+	qsort(st->counters, st->counters_len, sizeof(st->counters[0]), compare_counters);
+}
+
+/* The link that packets to each resolver take now. */
+static int read_routes(const struct state *s, struct status *st)
+{
+	const struct policy *p = &st->policy;
+	const size_t n = p->resolvers_len < STATUS_MAX_ROUTES ? p->resolvers_len : STATUS_MAX_ROUTES;
+	struct addr *addrs = calloc(n + 1, sizeof(*addrs));
+	int err = 0;
+
+	st->resolvers = calloc(p->resolvers_len + 1, sizeof(*st->resolvers));
+	if (!addrs || !st->resolvers)
+		err = -ENOMEM;
+	for (size_t i = 0; !err && i < n; i++)
+		addrs[i] = p->resolvers[i].addr;
+	if (!err)
+		err = netwatch_lookup_routes(&st->net, addrs, n);
+	for (size_t i = 0; !err && i < p->resolvers_len; i++) {
+		struct status_resolver *r = &st->resolvers[i];
+		const struct link *link = NULL;
+
+		r->resolver = p->resolvers[i];
+		r->pinned = r->resolver.path == RESOLVER_PATH_STICKY &&
+			    pins_has(&s->pins, &r->resolver.addr);
+		r->looked_up = i < n;
+		if (addr_is_linklocal(&r->resolver.addr)) /* its link is its route */
+			link = netstate_link_named(&st->net, r->resolver.link);
+		else if (r->looked_up)
+			link = netstate_link(&st->net, st->net.routes[i].link);
+		if (link)
+			memcpy(r->route, link->name, IFNAMSIZ);
+		r->through_tunnel = link && policy_is_tunnel(p, link->name);
+	}
+	free(addrs);
+	return err;
+}
+
+/* --- warnings --- */
+
+static void warn_resolvers(struct status *st)
+{
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; st->policy.tunnels_len && i < st->policy.resolvers_len; i++) {
+		const struct status_resolver *r = &st->resolvers[i];
+		const enum resolver_path path = r->resolver.path;
+		bool closed = r->pinned || path == RESOLVER_PATH_TUNNEL ||
+			      st->policy.mode == POLICY_MODE_BOTH;
+
+		if (!r->looked_up || !*r->route || r->through_tunnel ||
+		    addr_is_loopback(&r->resolver.addr) || path == RESOLVER_PATH_ANY)
+			continue;
+		if (path == RESOLVER_PATH_LINK && !strncmp(r->resolver.link, r->route, IFNAMSIZ))
+			continue; /* the user tied it to a link that is no tunnel */
+		closed |= path == RESOLVER_PATH_LINK;
+		warn(st, WARNING_RESOLVER_OUTSIDE,
+		     "resolver %s is routed outside the tunnel, through %s: %s",
+		     resolver_format(&r->resolver, text), r->route,
+		     closed ? "queries to it are blocked there" :
+			      "whoever runs that network sees the queries");
+	}
+}
+
+static void warn_tunnels(struct status *st)
+{
+	bool found = !st->policy.tunnels_len;
+
+	for (size_t i = 0; i < st->net.links_len; i++)
+		found |= policy_is_tunnel(&st->policy, st->net.links[i].name);
+	if (!found)
+		warn(st, WARNING_NO_TUNNEL, "no link matches a tunnel entry: the VPN is down, or its link has another name");
+}
+
+/* Whether queries to this address would be let out now, by an approval or through a tunnel. */
+static bool is_open(struct status *st, const struct addr *addr)
+{
+	const struct policy *p = &st->policy;
+	struct netstate route = { 0 };
+	const struct link *link;
+	bool tunnel;
+
+	if (addr_is_loopback(addr))
+		return true;
+	for (size_t i = 0; i < p->resolvers_len; i++)
+		if (!addr_cmp(&p->resolvers[i].addr, addr))
+			return true; /* a wrong way to it has a warning of its own */
+	if (p->mode == POLICY_MODE_BOTH || netwatch_lookup_routes(&route, addr, 1))
+		return false;
+	link = netstate_link(&st->net, route.routes[0].link);
+	tunnel = link && policy_is_tunnel(p, link->name);
+	netstate_fini(&route);
+	return tunnel;
+}
+
+/* nameserver lines, as resolv.conf(5) has them; a zone is cut off. */
+static void warn_resolv_conf(struct status *st)
+{
+	FILE *file = fopen(RESOLV_CONF, "re");
+	char line[512], value[64], text[ADDR_TEXT];
+	struct addr addr;
+
+	if (!file)
+		return;
+	for (int n = 0; n < MAX_NAMESERVERS && fgets(line, sizeof(line), file);) {
+		if (sscanf(line, "nameserver %63s", value) != 1)
+			continue;
+		n++;
+		value[strcspn(value, "%")] = '\0';
+		if (!addr_parse(value, &addr) && !is_open(st, &addr))
+			warn(st, WARNING_RESOLV_CONF,
+			     RESOLV_CONF " names %s, which is no approved resolver: queries to it are blocked",
+			     addr_format(&addr, text));
+	}
+	fclose(file);
+}
+
+static int warn_late_chains(struct fwsock *fs, struct status *st)
+{
+	struct fwlate late[8];
+	const int n = fwlate_read(fs, late, 8);
+
+	for (int i = 0; i < n; i++)
+		warn(st, WARNING_LATE_CHAIN,
+		     "%s runs after the verdict and could still change where a packet goes",
+		     late[i].text);
+	return n < 0 && n != -EINTR ? n : 0;
+}
+
+/* IPv6 is on where any link has an address of it; the file is missing where it is off. */
+static bool ipv6_is_on(void)
+{
+	FILE *file = fopen("/proc/net/if_inet6", "re");
+	bool on;
+
+	if (!file)
+		return false;
+	on = fgetc(file) != EOF;
+	fclose(file);
+	return on;
+}
+
+static void warn_ipv6(struct fwsock *fs, struct status *st)
+{
+	bool has = true;
+
+	if (st->policy.fragments == FRAGMENTS_DEFRAG || !ipv6_is_on())
+		return;
+	if (!fwprobe_part(fs, FWPROBE_DEFRAG6, &has) && !has)
+		warn(st, WARNING_IPV6_LACKS,
+		     "IPv6 is on, but the kernel cannot reassemble its fragments alone (nft_tproxy, nf_defrag_ipv6): \"fragments\" is at %s",
+		     fragments_format(st->policy.fragments));
+}
+
+static int read_around(struct fwsock *fs, const struct fwtable *table, const struct state *s,
+		       struct status *st)
+{
+	int err = netwatch_dump_links(&st->net);
+
+	if (!err)
+		err = read_routes(s, st);
+	if (err)
+		return err;
+	judge_state(table, st);
+	read_counters(table, st);
+	if (!table->present)
+		return 0;
+	st->policy.fragments = fwdecode_fragments(table);
+	warn_tunnels(st);
+	warn_resolvers(st);
+	warn_resolv_conf(st);
+	warn_ipv6(fs, st);
+	return warn_late_chains(fs, st);
+}
+
+int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_status,
+		char reterr_text[CONFIG_ERR])
+{
+	struct status st = { 0 };
+	struct fwtable table;
+	struct state s;
+	int err;
+
+	state_init(&s);
+	policy_init(&st.policy);
+	err = fwtable_read(fs, &table);
+	if (err) {
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s",
+			 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
+					 strerror(-err));
+		return err;
+	}
+	*reterr_text = '\0';
+	err = read_policy(&table, rd, &s, &st, reterr_text);
+	if (!err)
+		err = read_around(fs, &table, &s, &st);
+	fwtable_fini(&table);
+	state_fini(&s);
+	if (err) {
+		if (!*reterr_text)
+			snprintf(reterr_text, CONFIG_ERR, "cannot read the kernel: %s", strerror(-err));
+		status_fini(&st);
+		return err;
+	}
+	*ret_status = st;
+	return 0;
+}
+
+void status_fini(struct status *st)
+{
+	policy_fini(&st->policy);
+	netstate_fini(&st->net);
+	free(st->resolvers);
+	*st = (struct status){ 0 };
+}

@@ -1,0 +1,78 @@
+/* status.h - what is in force, read from the kernel, and what looks wrong */
+#ifndef STATUS_H
+#define STATUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "netstate.h"
+#include "policy.h"
+
+struct fwsock;
+struct rundir;
+
+/* design.md section 5; ALTERED is this program's own: somebody changed the rules. */
+enum guard_state {
+	GUARD_STATE_OFF,     /* no table */
+	GUARD_STATE_LOCKED,  /* guarded, no tunnel is up */
+	GUARD_STATE_GUARDED, /* guarded, a tunnel is up */
+	GUARD_STATE_ALTERED, /* our table is there, but not as leakguard made it */
+};
+
+enum warning_code {
+	WARNING_RESOLV_CONF,	  /* resolv.conf names a resolver that is not approved */
+	WARNING_RESOLVER_OUTSIDE, /* an approved resolver is routed outside the tunnel */
+	WARNING_NO_TUNNEL,	  /* no link matches a tunnel entry */
+	WARNING_LATE_CHAIN,	  /* a chain after ours could rewrite the packet */
+	WARNING_IPV6_LACKS,	  /* IPv6 is on, the kernel lacks a part for it */
+	WARNING_ALTERED,	  /* the rules are not those of the policy */
+	WARNING_NO_RECORD,	  /* the run directory does not say what was asked for */
+};
+
+#define STATUS_MAX_WARNINGS 32
+#define STATUS_MAX_COUNTERS 16
+#define STATUS_MAX_ROUTES   1024 /* resolvers whose route is looked up */
+
+struct status_warning {
+	enum warning_code code;
+	char text[CONFIG_ERR + 64];
+};
+
+struct status_counter {
+	char name[8]; /* "S7" */
+	uint64_t packets, bytes;
+};
+
+struct status_resolver {
+	struct resolver resolver;
+	bool pinned;
+	bool looked_up;	       /* the route below was asked for */
+	char route[IFNAMSIZ];  /* the link its route takes now; "" for none */
+	bool through_tunnel;
+};
+
+struct status {
+	enum guard_state state;
+	struct policy policy;		   /* in force; of the kernel's rules where nothing else tells */
+	struct netstate net;
+	struct status_resolver *resolvers; /* owned; one for each of the policy's */
+	struct status_counter counters[STATUS_MAX_COUNTERS];
+	size_t counters_len;
+	struct status_warning warnings[STATUS_MAX_WARNINGS];
+	size_t warnings_len; /* more than STATUS_MAX_WARNINGS are left out */
+};
+
+/*
+ * Read it all; changes nothing but may load a kernel module to probe for.
+ * `rd` is NULL without a run directory.  0 and a status for status_fini(), or
+ * -errno with a text.
+ */
+int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_status,
+		char reterr_text[CONFIG_ERR]);
+void status_fini(struct status *st);
+
+const char *guard_state_format(enum guard_state state);	 /* "LOCKED" */
+const char *warning_code_format(enum warning_code code); /* "resolv-conf" */
+
+#endif

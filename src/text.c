@@ -1,0 +1,120 @@
+#include "text.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+int addr_parse(const char *text, struct addr *ret_addr)
+{
+	static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
+	struct addr a = { .family = AF_INET };
+
+	if (inet_pton(AF_INET, text, a.bytes) == 1) {
+		*ret_addr = a;
+		return 0;
+	}
+
+	a.family = AF_INET6;
+	if (inet_pton(AF_INET6, text, a.bytes) != 1)
+		return -EINVAL;
+	if (!memcmp(a.bytes, mapped, sizeof(mapped))) {
+		a.family = AF_INET;
+		memmove(a.bytes, a.bytes + 12, 4);
+		memset(a.bytes + 4, 0, 12);
+	}
+	*ret_addr = a;
+	return 0;
+}
+
+const char *addr_format(const struct addr *addr, char *buf)
+{
+	if (!inet_ntop(addr->family, addr->bytes, buf, ADDR_TEXT))
+		strcpy(buf, "?");
+	return buf;
+}
+
+size_t addr_len(const struct addr *addr)
+{
+	return addr->family == AF_INET ? 4 : 16;
+}
+
+int addr_cmp(const struct addr *a, const struct addr *b)
+{
+	if (a->family != b->family)
+		return a->family == AF_INET ? -1 : 1;
+	return memcmp(a->bytes, b->bytes, addr_len(a));
+}
+
+bool addr_is_loopback(const struct addr *addr)
+{
+	if (addr->family == AF_INET)
+		return addr->bytes[0] == 127;
+	return !memcmp(addr->bytes, &in6addr_loopback, 16);
+}
+
+bool addr_is_linklocal(const struct addr *addr)
+{
+	return addr->family == AF_INET6 && addr->bytes[0] == 0xfe &&
+	       (addr->bytes[1] & 0xc0) == 0x80;
+}
+
+bool addr_is_unicast(const struct addr *addr)
+{
+	if (addr->family == AF_INET)
+		return addr->bytes[0] != 0 && addr->bytes[0] < 224;
+	return addr->bytes[0] != 0xff && memcmp(addr->bytes, &in6addr_any, 16) != 0;
+}
+
+int ifname_parse(const char *text, char ret_name[IFNAMSIZ])
+{
+	const size_t len = strnlen(text, IFNAMSIZ);
+
+	if (len == 0 || len == IFNAMSIZ || !strcmp(text, ".") || !strcmp(text, ".."))
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		const unsigned char c = (unsigned char)text[i];
+
+		if (c <= ' ' || c == 0x7f || strchr("/:\"\\*%@,;{}", c))
+			return -EINVAL;
+	}
+
+	/* Padded with zeros: rules compare all 16 bytes. */
+	memset(ret_name, 0, IFNAMSIZ);
+	memcpy(ret_name, text, len);
+	return 0;
+}
+
+int number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_number)
+{
+	const int base = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') ? 16 : 10;
+	unsigned long long n;
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return -EINVAL;
+	errno = 0;
+	n = strtoull(text, &end, base);
+	if (errno || *end || n < min || n > max)
+		return -EINVAL;
+	*ret_number = (uint32_t)n;
+	return 0;
+}
+
+int proto_parse(const char *text, uint8_t *ret_proto)
+{
+	if (!strcmp(text, "udp"))
+		*ret_proto = IPPROTO_UDP;
+	else if (!strcmp(text, "tcp"))
+		*ret_proto = IPPROTO_TCP;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+const char *proto_format(uint8_t proto)
+{
+	return proto == IPPROTO_UDP ? "udp" : proto == IPPROTO_TCP ? "tcp" : "?";
+}
