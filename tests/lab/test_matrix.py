@@ -71,10 +71,10 @@ def allowed_path(probe, state, mode="either"):
     path = path_of(probe, state)
     if not state.guarded:
         return path
-    if path == "tunnel":
-        is_allowed = mode == "either" or probe.target == "inside"
+    if mode == "both":  # through the tunnel and to a resolver approved there
+        is_allowed = path == "tunnel" and probe.target == "inside"
     else:
-        is_allowed = probe.target == "approved"
+        is_allowed = path == "tunnel" or probe.target == "approved"
     return path if is_allowed else None
 
 
@@ -89,9 +89,15 @@ def expected_answer(probe, path, action):
 
 
 def is_rejected(probe, action):
-    """Must the sender be told? Not here for the LAN's datagrams: the kernel
-    limits how many ICMP errors it sends, and this many are over it."""
-    return action == "reject" and (probe.proto, probe.origin) != ("udp", "lan")
+    """Must the sender be told? Not the LAN's datagrams, this many being over
+    the kernel's limit of ICMP errors; and not local programs that ask a
+    resolver which is approved on some path: its packet may yet be re-routed
+    when the output chain sees it, and is dropped later if it was not."""
+    if probe.origin == "host":
+        told = probe.target not in ("inside", "approved")
+    else:
+        told = probe.proto == "tcp"
+    return action == "reject" and told
 
 
 def got_answer(outcome, action):
