@@ -12,7 +12,7 @@
 #include "state.h"
 
 /* How often to build anew when other programs commit between our reading and our commit. */
-#define APPLY_TRIES 50
+#define APPLY_TRIES   50
 /* How often to put right what differs after a commit of ours that succeeded. */
 #define APPLY_COMMITS 3
 
@@ -127,8 +127,10 @@ void plan_fini(struct plan *plan)
 static void describe_refusal(int err, const struct fwtxn_fail *fail, const char *after,
 			     char reterr_text[CONFIG_ERR])
 {
-	snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s%s%s%s%s%s%s", *fail->what ? fail->what : "transaction",
-		 ": ", err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" : strerror(-err),
+	snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s%s%s%s%s%s%s",
+		 *fail->what ? fail->what : "transaction", ": ",
+		 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
+				 strerror(-err),
 		 *fail->reason ? " (" : "", fail->reason, *fail->reason ? ")" : "", after);
 }
 
@@ -174,7 +176,8 @@ static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool las
 		/* The generation keeps what was read true until the commit. */
 		err = fwtxn_commit(fs, &txn, last_try ? 0 : have.generation, &fail);
 		if (err)
-			describe_refusal(err, &fail, "; the rules before are in force", reterr_text);
+			describe_refusal(err, &fail, "; the rules before are in force",
+					 reterr_text);
 		else
 			snprintf(reterr_text, CONFIG_ERR,
 				 "nf_tables: %s: differs again after each of %d commits, expected nobody else to change table inet %s",
@@ -248,7 +251,7 @@ int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 			return err;
 		}
 	}
-	snprintf(reterr_text, CONFIG_ERR, "nf_tables: table inet %s is there again after its removal",
-		 RULESET_TABLE);
+	snprintf(reterr_text, CONFIG_ERR,
+		 "nf_tables: table inet %s is there again after its removal", RULESET_TABLE);
 	return -EBUSY;
 }

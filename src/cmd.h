@@ -90,7 +90,7 @@ int cmd_status(const struct cmdline *cl);
  * reload share.  0, or -errno with a text; all errors are the user's (exit 2)
  * but -ENOMEM.
  */
-int cmd_read_policy(struct state *s, const char *config, const struct override *overrides,
-		    size_t n, char reterr_text[CONFIG_ERR]);
+int cmd_read_policy(struct state *s, const char *config, const struct override *overrides, size_t n,
+		    char reterr_text[CONFIG_ERR]);
 
 #endif

@@ -91,9 +91,10 @@ static void print_summary(const struct plan *plan, bool dry_run)
 	for (size_t i = 0; i < p->tunnels_len; i++)
 		printf("%s %s", i ? "," : " through", tunnel_format(&p->tunnels[i], text));
 	if (p->resolvers_len)
-		printf("%s %s", !p->tunnels_len		       ? "" :
-				p->mode == POLICY_MODE_BOTH ? " and" :
-								" or",
+		printf("%s %s",
+		       !p->tunnels_len		   ? "" :
+		       p->mode == POLICY_MODE_BOTH ? " and" :
+						     " or",
 		       "to ");
 	for (size_t i = 0; i < p->resolvers_len && i < 4; i++)
 		printf("%s%s", i ? ", " : "", resolver_format(&p->resolvers[i], text));
@@ -152,8 +153,8 @@ static int carry_over(struct state *after, const struct state *before)
 	return err;
 }
 
-int cmd_read_policy(struct state *s, const char *config, const struct override *overrides,
-		    size_t n, char reterr_text[CONFIG_ERR])
+int cmd_read_policy(struct state *s, const char *config, const struct override *overrides, size_t n,
+		    char reterr_text[CONFIG_ERR])
 {
 	const bool may_be_absent = !strcmp(config, CMD_CONFIG_DEFAULT);
 	char *path = realpath(config, NULL);
@@ -333,8 +334,8 @@ int cmd_up(const struct cmdline *cl)
 	if (status == CMD_EXIT_DONE) {
 		err = state_put_up(&after, link, given.resolvers, given.resolvers_len);
 		if (err)
-			log_error("up %s: %s", link, err == -E2BIG ? "expected at most 64 tunnels" :
-								      strerror(-err));
+			log_error("up %s: %s", link,
+				  err == -E2BIG ? "expected at most 64 tunnels" : strerror(-err));
 		status = err ? CMD_EXIT_FAILED : make_it_so(&ss, &after, false, true);
 	}
 	session_close(&ss);
@@ -390,7 +391,9 @@ int cmd_reload(const struct cmdline *cl)
 		log_error("reload: %s, expected 'leakguard enable' first",
 			  ss.guarded ? "the run directory has no record of the policy" :
 				       "the guard is not up");
-	} else if (cmd_read_policy(&after, strcmp(cl->config, CMD_CONFIG_DEFAULT) ? cl->config : ss.before.config,
+	} else if (cmd_read_policy(&after,
+				   strcmp(cl->config, CMD_CONFIG_DEFAULT) ? cl->config :
+									    ss.before.config,
 				   ss.before.overrides, ss.before.overrides_len, text)) {
 		log_error("%s", text);
 		status = CMD_EXIT_USAGE;

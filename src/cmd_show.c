@@ -55,6 +55,7 @@ int cmd_rules(const struct cmdline *cl)
 static const struct {
 	const char *name, *meaning;
 } counter_meanings[] = {
+	/* clang-format off */
 	{ "S2", "stayed on the host" },
 	{ "S3", "the VPN's carrier" },
 	{ "S4", "through a tunnel" },
@@ -62,6 +63,7 @@ static const struct {
 	{ "S6", "in a pause" },
 	{ "S7", "blocked" },
 	{ "S9", "blocked fragments" },
+	/* clang-format on */
 };
 
 static const char *counter_meaning(const char *name)
@@ -103,7 +105,8 @@ static void print_resolvers(const struct status *st)
 
 		printf("resolver  %-24s", resolver_format(&r->resolver, text));
 		if (*r->route)
-			printf(" routed through %s%s", r->route, r->through_tunnel ? ", a tunnel" : "");
+			printf(" routed through %s%s", r->route,
+			       r->through_tunnel ? ", a tunnel" : "");
 		else
 			fputs(" no route", stdout);
 		puts(r->pinned ? "; pinned to tunnels" : "");
@@ -193,13 +196,14 @@ static json_object *resolvers_json(const struct status *st)
 		json_object *o = json_object_new_object();
 
 		add_string(o, "address", addr_format(&r->resolver.addr, text));
-		json_object_object_add(o, "port", r->resolver.port ?
-							  json_object_new_int(r->resolver.port) :
+		json_object_object_add(o, "port",
+				       r->resolver.port ? json_object_new_int(r->resolver.port) :
 							  NULL);
 		add_string(o, "path", paths[r->resolver.path]);
-		json_object_object_add(o, "link", *r->resolver.link ?
-							  json_object_new_string(r->resolver.link) :
-							  NULL);
+		json_object_object_add(o, "link",
+				       *r->resolver.link ?
+					       json_object_new_string(r->resolver.link) :
+					       NULL);
 		json_object_object_add(o, "pinned", json_object_new_boolean(r->pinned));
 		json_object_object_add(o, "route",
 				       *r->route ? json_object_new_string(r->route) : NULL);
@@ -220,8 +224,8 @@ static json_object *policy_json(const struct status *st)
 	for (size_t i = 0; i < p->ports_len; i++)
 		json_object_array_add(ports, json_object_new_int(p->ports[i]));
 	for (size_t i = 0; i < p->endpoints_len; i++)
-		json_object_array_add(endpoints,
-				      json_object_new_string(endpoint_format(&p->endpoints[i], text)));
+		json_object_array_add(endpoints, json_object_new_string(
+							 endpoint_format(&p->endpoints[i], text)));
 	json_object_object_add(o, "ports", ports);
 	add_string(o, "mode", policy_mode_format(p->mode));
 	add_string(o, "action", policy_action_format(p->action));

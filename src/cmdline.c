@@ -11,12 +11,15 @@ enum { LETTER_RUN_DIR = 256, LETTER_VERSION, LETTER_JSON, LETTER_DRY_RUN, LETTER
 #define MAX_OPTIONS 32
 
 const struct cmd_option cmd_options[] = {
-	{ "config", 'c', "FILE", 0, "configuration file, default " CMD_CONFIG_DEFAULT " (may be absent)" },
-	{ "run-dir", LETTER_RUN_DIR, "DIR", 0, "what lives between commands, default " CMD_RUN_DIR_DEFAULT },
+	{ "config", 'c', "FILE", 0,
+	  "configuration file, default " CMD_CONFIG_DEFAULT " (may be absent)" },
+	{ "run-dir", LETTER_RUN_DIR, "DIR", 0,
+	  "what lives between commands, default " CMD_RUN_DIR_DEFAULT },
 	{ "verbose", 'v', NULL, 0, "say more on stderr" },
 	{ "version", LETTER_VERSION, NULL, 0, "print the version" },
 	{ "help", 'h', NULL, 0, "print this help" },
-	{ "dry-run", LETTER_DRY_RUN, NULL, CMD_TAKES_DRY_RUN, "let the kernel check the rules, install nothing" },
+	{ "dry-run", LETTER_DRY_RUN, NULL, CMD_TAKES_DRY_RUN,
+	  "let the kernel check the rules, install nothing" },
 	{ "no-watch", LETTER_NO_WATCH, NULL, CMD_TAKES_NO_WATCH, "leave no watcher behind" },
 	{ "json", LETTER_JSON, NULL, CMD_TAKES_JSON, "print JSON, as leakguard(8) describes" },
 	{ .name = NULL },
@@ -68,8 +71,9 @@ static void fill_options(const struct command *command, struct option *options)
 
 	for (const struct cmd_option *o = cmd_options; o->name && n < MAX_OPTIONS; o++)
 		if (!o->takes || (command && command->takes & o->takes))
-			options[n++] = (struct option){ o->name, o->arg ? required_argument : no_argument,
-							NULL, o->letter };
+			options[n++] =
+				(struct option){ o->name, o->arg ? required_argument : no_argument,
+						 NULL, o->letter };
 	for (const struct config_key *k = config_keys; command && k->name && n < MAX_OPTIONS; k++)
 		if (cmd_takes_key(command, k))
 			options[n++] = (struct option){ k->name, required_argument, NULL,

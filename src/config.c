@@ -63,7 +63,8 @@ static int split_port(char *text, char sep, char **ret_host, char **ret_rest)
 
 static int parse_path(struct resolver *r, const char *word, const char **reterr_expects)
 {
-	static const char *const expects = "\"via IF\", \"via tunnel\" or \"via any\" after the address";
+	static const char *const expects =
+		"\"via IF\", \"via tunnel\" or \"via any\" after the address";
 
 	if (!strcmp(word, "tunnel")) {
 		r->path = RESOLVER_PATH_TUNNEL;
@@ -122,7 +123,8 @@ static int parse_resolver_addr(struct resolver *r, char *text, const char **rete
 	if (zone)
 		return parse_zone(r, zone, reterr_expects);
 	if (addr_is_linklocal(&r->addr) && r->path == RESOLVER_PATH_STICKY) {
-		*reterr_expects = "a zone (fe80::1%eth0) or a path (via eth0): every link has such addresses";
+		*reterr_expects =
+			"a zone (fe80::1%eth0) or a path (via eth0): every link has such addresses";
 		return -EINVAL;
 	}
 	return 0;
@@ -180,7 +182,8 @@ static int parse_endpoint(struct policy *p, const char *value, const char **rete
 	if (mark) {
 		*mark++ = '\0';
 		if (strncmp(mark, "mark=", 5) || number_parse(mark + 5, 1, UINT32_MAX, &e.mark)) {
-			*reterr_expects = "\",mark=N\" with N from 1 to 0xffffffff after the protocol";
+			*reterr_expects =
+				"\",mark=N\" with N from 1 to 0xffffffff after the protocol";
 			return -EINVAL;
 		}
 	}
@@ -320,7 +323,8 @@ const struct config_key config_keys[] = {
 	{
 		.name = "endpoint",
 		.arg = "E",
-		.expects = "ADDR:PORT/PROTO, [v6]:PORT/PROTO or HOST:PORT/PROTO with PROTO udp or tcp",
+		.expects =
+			"ADDR:PORT/PROTO, [v6]:PORT/PROTO or HOST:PORT/PROTO with PROTO udp or tcp",
 		.help = "the VPN's carrier: ADDR:PORT/PROTO, [v6]:PORT/PROTO or HOST:PORT/PROTO, then \",mark=N\"",
 		.repeats = true,
 		.parse = parse_endpoint,
@@ -402,7 +406,8 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 	int err;
 
 	if (!key) {
-		snprintf(reterr_text, CONFIG_ERR, "\"%s\": unknown key, expected one of those in leakguard.conf(5)",
+		snprintf(reterr_text, CONFIG_ERR,
+			 "\"%s\": unknown key, expected one of those in leakguard.conf(5)",
 			 quotable(name, shown, sizeof(shown)));
 		return -ENOENT;
 	}
@@ -484,8 +489,7 @@ static int take_value(void *user, const char *section, const char *name, const c
 	return !rd->err;
 }
 
-int config_read_lines(const char *path, config_set_fn *set, void *ctx,
-		      char reterr_text[CONFIG_ERR])
+int config_read_lines(const char *path, config_set_fn *set, void *ctx, char reterr_text[CONFIG_ERR])
 {
 	/* A FIFO or a device as configuration would block for ever: never open one for good. */
 	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);

@@ -39,8 +39,7 @@ const struct config_key *config_key_find(const char *name);
  * Set one key.  0, or -errno with "NAME "VALUE": expected ..." in reterr_text;
  * -ENOENT for an unknown key.
  */
-int config_set(struct policy *p, const char *name, const char *value,
-	       char reterr_text[CONFIG_ERR]);
+int config_set(struct policy *p, const char *name, const char *value, char reterr_text[CONFIG_ERR]);
 
 /* The same for an option of the command line: the text begins with "--NAME". */
 int config_set_option(struct policy *p, const char *name, const char *value,

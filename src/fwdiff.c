@@ -84,8 +84,8 @@ static bool same_nature(const struct fwchain *have, const struct chain *want)
 }
 
 /* Whether the kernel's chain has exactly these rules.  0 or -ENOMEM. */
-static int compare_rules(const struct diff *d, const struct fwchain *have,
-			 const struct chain *want, bool *ret_same)
+static int compare_rules(const struct diff *d, const struct fwchain *have, const struct chain *want,
+			 bool *ret_same)
 {
 	*ret_same = have->rules_len == want->rules_len;
 	for (size_t i = 0; *ret_same && i < want->rules_len; i++) {

@@ -18,10 +18,10 @@
 
 #include "ruleset.h"
 
-#define LOOPBACK_IFINDEX 1   /* net/core/dev.c: the loopback device is a namespace's first */
-#define LOG_BURST	 5   /* nft's own default, in packets */
-#define TPROXY_PORT	 1   /* any; the rule is never reached */
-#define CT_STATE_INVALID 1   /* NF_CT_STATE_INVALID_BIT, nf_conntrack_common.h */
+#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
+#define LOG_BURST	 5 /* nft's own default, in packets */
+#define TPROXY_PORT	 1 /* any; the rule is never reached */
+#define CT_STATE_INVALID 1 /* NF_CT_STATE_INVALID_BIT, nf_conntrack_common.h */
 
 /* Rule under construction.  `err` is sticky: after the first failure nothing more is added. */
 struct fwexpr {
@@ -216,7 +216,8 @@ static void later_fragment(struct fwexpr *fx, sa_family_t family)
 			return;
 		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
 		nftnl_expr_set_u8(e, NFTNL_EXPR_EXTHDR_TYPE, IPPROTO_FRAGMENT);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OFFSET, offsetof(struct ip6_frag, ip6f_offlg));
+		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OFFSET,
+				   offsetof(struct ip6_frag, ip6f_offlg));
 		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_LEN, 2);
 		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_IPV6);
 	}

@@ -51,7 +51,8 @@ static int take_chain(const struct nlmsghdr *nlh, void *data)
 		goto out;
 	table = nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE);
 	/* Same priority: which of the two runs first depends on who came first. */
-	if (!nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM) || !table || !strcmp(table, RULESET_TABLE) ||
+	if (!nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM) || !table ||
+	    !strcmp(table, RULESET_TABLE) ||
 	    nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM) != NF_INET_POST_ROUTING ||
 	    !is_inet_family(nftnl_chain_get_u32(c, NFTNL_CHAIN_FAMILY)) ||
 	    nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO) < RULESET_PRIORITY)
@@ -91,8 +92,9 @@ static bool writes_destination(const struct nftnl_expr *e)
 static bool is_harmless_target(const char *name)
 {
 	static const char *const harmless[] = {
-		"MASQUERADE", "SNAT", "NETMAP", "LOG",	   "NFLOG", "MARK",  "CONNMARK", "TCPMSS",
-		"REJECT",     "DSCP", "TOS",	"CLASSIFY", "TRACE", "SECMARK", "CHECKSUM", "TTL", "HL",
+		"MASQUERADE", "SNAT",	 "NETMAP",   "LOG",  "NFLOG", "MARK",
+		"CONNMARK",   "TCPMSS",	 "REJECT",   "DSCP", "TOS",   "CLASSIFY",
+		"TRACE",      "SECMARK", "CHECKSUM", "TTL",  "HL",
 	};
 
 	for (size_t i = 0; name && i < sizeof(harmless) / sizeof(harmless[0]); i++)
@@ -159,15 +161,20 @@ int fwlate_read(struct fwsock *fs, struct fwlate *ret_late, size_t max)
 	err = fwsock_query(fs, fwsock_begin(fs, buf, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC, NLM_F_DUMP),
 			   take_chain, &search);
 	if (!err && search.len)
-		err = fwsock_query(fs, fwsock_begin(fs, buf, NFT_MSG_GETRULE, NFPROTO_UNSPEC, NLM_F_DUMP),
+		err = fwsock_query(fs,
+				   fwsock_begin(fs, buf, NFT_MSG_GETRULE, NFPROTO_UNSPEC,
+						NLM_F_DUMP),
 				   take_rule, &search);
 	for (size_t i = 0; !err && i < search.len && n < max; i++) {
 		const struct late_chain *c = &search.chains[i];
 
 		if (!c->rewrites)
 			continue;
-		snprintf(ret_late[n].text, sizeof(ret_late[n].text), "chain %.60s of table %s %.60s, priority %d",
-			 c->name, c->family == NFPROTO_INET ? "inet" : c->family == NFPROTO_IPV4 ? "ip" : "ip6",
+		snprintf(ret_late[n].text, sizeof(ret_late[n].text),
+			 "chain %.60s of table %s %.60s, priority %d", c->name,
+			 c->family == NFPROTO_INET ? "inet" :
+			 c->family == NFPROTO_IPV4 ? "ip" :
+						     "ip6",
 			 c->table, c->priority);
 		make_printable(ret_late[n++].text);
 	}

@@ -9,10 +9,6 @@
 
 #define KERNEL_ENOTSUPP 524 /* beside EOPNOTSUPP, include/linux/errno.h */
 
-
-
-
-
 static const struct rule parts[] = {
 	[FWPROBE_DEFRAG4] = {
 		.matches = { { .kind = MATCH_NFPROTO, .family = AF_INET },

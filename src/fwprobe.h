@@ -13,8 +13,8 @@ struct fwsock;
 
 /* Parts whose lack has a fallback. */
 enum fwprobe_part {
-	FWPROBE_DEFRAG4,   /* tproxy: reassembly of IPv4 without connection tracking */
-	FWPROBE_DEFRAG6,   /* the same for IPv6 */
+	FWPROBE_DEFRAG4, /* tproxy: reassembly of IPv4 without connection tracking */
+	FWPROBE_DEFRAG6, /* the same for IPv6 */
 	FWPROBE_CONNTRACK,
 };
 

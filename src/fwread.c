@@ -178,8 +178,8 @@ static int take_object(const struct nlmsghdr *nlh, void *data)
 		return fail(rd, -ENOMEM);
 	if (nftnl_obj_nlmsg_parse(nlh, o) < 0 || !is_ours(nftnl_obj_get_str(o, NFTNL_OBJ_TABLE)))
 		goto out;
-	object = append(&table->objects, &table->objects_len, &table->objects_room,
-			sizeof(*object));
+	object =
+		append(&table->objects, &table->objects_len, &table->objects_room, sizeof(*object));
 	if (!object) {
 		err = -ENOMEM;
 		goto out;

@@ -28,7 +28,7 @@ struct fwset {
 
 struct fwobject {
 	char *name;
-	uint32_t type; /* NFT_OBJECT_* */
+	uint32_t type;		 /* NFT_OBJECT_* */
 	uint64_t packets, bytes; /* of counters */
 };
 

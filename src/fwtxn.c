@@ -23,8 +23,8 @@
 #define ELEMS_ROOM   32768 /* of elements in one message; an attribute holds 65,535 bytes */
 #define BATCH_ROOM   64	   /* batch begin or end, with a generation */
 #define FIRST_SEQ    0x40000000 /* apart from those of queries on the same socket */
-#define MAX_STALE    1024 /* datagrams; no transaction of ours is answered by so many */
-#define ACK_BYTES    1024  /* of receive buffer that one error reply is charged at most */
+#define MAX_STALE    1024	/* datagrams; no transaction of ours is answered by so many */
+#define ACK_BYTES    1024	/* of receive buffer that one error reply is charged at most */
 
 /* ERESTART is the kernel's own and missing from user space (include/linux/errno.h). */
 #ifndef ERESTART
@@ -232,7 +232,7 @@ uint32_t fwtxn_key_type(const struct set *set)
 {
 	/* enum datatypes in nftables' include/datatype.h: fixed, as kernels carry them around */
 	static const uint32_t types[] = {
-		[FIELD_OIFNAME] = 41, [FIELD_DADDR4] = 7,  [FIELD_DADDR6] = 8,
+		[FIELD_OIFNAME] = 41, [FIELD_DADDR4] = 7, [FIELD_DADDR6] = 8,
 		[FIELD_L4PROTO] = 12, [FIELD_DPORT] = 13, [FIELD_MARK] = 19,
 	};
 	uint32_t type = 0;
@@ -247,9 +247,9 @@ static void put_byte_order(struct nlmsghdr *nlh, const struct set *set)
 {
 	/* enum byteorder in nftables' include/datatype.h; a key of several fields has none */
 	enum { BYTEORDER_INVALID, BYTEORDER_HOST_ENDIAN, BYTEORDER_BIG_ENDIAN };
-	const uint32_t order = set->fields_len > 1		  ? BYTEORDER_INVALID :
+	const uint32_t order = set->fields_len > 1	       ? BYTEORDER_INVALID :
 			       set->fields[0] == FIELD_OIFNAME ? BYTEORDER_HOST_ENDIAN :
-								  BYTEORDER_BIG_ENDIAN;
+								 BYTEORDER_BIG_ENDIAN;
 	uint8_t udata[2 + sizeof(order)] = { NFTNL_UDATA_SET_KEYBYTEORDER, sizeof(order) };
 
 	memcpy(udata + 2, &order, sizeof(order));

@@ -20,14 +20,14 @@ static void print(enum log_level level, const char *format, va_list args)
 	fprintf(stderr, "leakguard: %s\n", line);
 }
 
-#define DEFINE_LOG(name, level)                  \
-	void name(const char *format, ...)       \
-	{                                        \
-		va_list args;                    \
-                                                 \
-		va_start(args, format);          \
-		print(level, format, args);      \
-		va_end(args);                    \
+#define DEFINE_LOG(name, level)             \
+	void name(const char *format, ...)  \
+	{                                   \
+		va_list args;               \
+                                            \
+		va_start(args, format);     \
+		print(level, format, args); \
+		va_end(args);               \
 	}
 
 DEFINE_LOG(log_error, LOG_LEVEL_ERROR)

@@ -8,8 +8,8 @@
 #include "log.h"
 #include "state.h"
 
-static int keep_before(struct state *s, const struct state *before, const struct endpoint_host *host,
-		       size_t *ret_kept)
+static int keep_before(struct state *s, const struct state *before,
+		       const struct endpoint_host *host, size_t *ret_kept)
 {
 	int err = 0;
 

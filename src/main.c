@@ -6,8 +6,8 @@
 #include "log.h"
 
 const struct command commands[] = {
-	{ "enable", cmd_enable, CMD_TAKES_KEYS | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH, "[OPTION]...",
-	  "Raise the guard; returns once the kernel has confirmed it" },
+	{ "enable", cmd_enable, CMD_TAKES_KEYS | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH,
+	  "[OPTION]...", "Raise the guard; returns once the kernel has confirmed it" },
 	{ "disable", cmd_disable, 0, "", "Lower the guard: the only way rules are removed" },
 	{ "up", cmd_up, CMD_TAKES_TUNNEL | CMD_TAKES_RESOLVER, "--tunnel IF [--resolver R]...",
 	  "From a VPN's up hook: this tunnel is there, with these resolvers" },

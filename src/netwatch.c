@@ -86,8 +86,8 @@ static int take_route(struct nl_msg *msg, void *arg)
 	if (rtnl_route_parse(nlmsg_hdr(msg), &route) < 0)
 		return NL_SKIP;
 	hop = rtnl_route_nexthop_n(route, 0);
-	if (hop && (rtnl_route_get_type(route) == RTN_UNICAST ||
-		    rtnl_route_get_type(route) == RTN_LOCAL))
+	if (hop &&
+	    (rtnl_route_get_type(route) == RTN_UNICAST || rtnl_route_get_type(route) == RTN_LOCAL))
 		to->link = rtnl_route_nh_get_ifindex(hop);
 	rtnl_route_put(route);
 	return NL_STOP;

@@ -231,8 +231,8 @@ static int validate_both(const struct policy *p, char *reterr_why, size_t why_si
 
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size)
 {
-	p->tunnels_len = sort_unique(p->tunnels, p->tunnels_len, sizeof(*p->tunnels),
-				     compare_tunnels);
+	p->tunnels_len =
+		sort_unique(p->tunnels, p->tunnels_len, sizeof(*p->tunnels), compare_tunnels);
 	drop_covered_tunnels(p);
 	p->ports_len = sort_unique(p->ports, p->ports_len, sizeof(*p->ports), compare_ports);
 	p->resolvers_len = sort_unique(p->resolvers, p->resolvers_len, sizeof(*p->resolvers),

@@ -46,9 +46,9 @@ struct resolver {
 /* The VPN's carrier: where its encrypted packets go. */
 struct endpoint {
 	struct addr addr;
-	uint16_t port;	/* host order */
-	uint8_t proto;	/* IPPROTO_UDP or IPPROTO_TCP */
-	uint32_t mark;	/* the packet mark it must also carry (wg's FwMark); 0: any */
+	uint16_t port; /* host order */
+	uint8_t proto; /* IPPROTO_UDP or IPPROTO_TCP */
+	uint32_t mark; /* the packet mark it must also carry (wg's FwMark); 0: any */
 };
 
 /* An endpoint given by name; lookup turns it into endpoints. */

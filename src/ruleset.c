@@ -66,7 +66,7 @@ struct builder {
 	const struct policy *policy;
 	const struct pins *pins;
 	int err;
-	struct rule scratch;	/* what calls after an error write into */
+	struct rule scratch; /* what calls after an error write into */
 	struct set scratch_set;
 };
 
@@ -264,7 +264,8 @@ static void fill_link_resolver(struct builder *b, const struct resolver *r)
 {
 	const struct policy *p = b->policy;
 	const bool v6 = r->addr.family == AF_INET6;
-	const enum field fields[] = { FIELD_OIFNAME, v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
+	const enum field fields[] = { FIELD_OIFNAME, v6 ? FIELD_DADDR6 : FIELD_DADDR4,
+				      FIELD_DPORT };
 	struct set *set = use_set(b, v6 ? "resolver6_link" : "resolver4_link", 3, fields);
 
 	for (size_t i = 0; i < p->ports_len; i++) {
@@ -285,8 +286,9 @@ static void fill_resolvers(struct builder *b)
 		const bool v6 = r->addr.family == AF_INET6;
 		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
 		const uint16_t port_be = htons(r->port);
-		const bool pinned = r->path == RESOLVER_PATH_TUNNEL ||
-				    (r->path == RESOLVER_PATH_STICKY && pins_has(b->pins, &r->addr));
+		const bool pinned =
+			r->path == RESOLVER_PATH_TUNNEL ||
+			(r->path == RESOLVER_PATH_STICKY && pins_has(b->pins, &r->addr));
 
 		if (addr_is_loopback(&r->addr))
 			continue; /* S2 has it; on any other link it would be forged */
@@ -360,8 +362,10 @@ static void add_allowances(struct builder *b, bool count)
 	/* ip daddr . meta l4proto . th dport [ . meta mark ] @endpoint4 */
 	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint4", "the VPN's carrier");
 	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint6", "the VPN's carrier");
-	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint4_mark", "the VPN's carrier, by its mark");
-	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint6_mark", "the VPN's carrier, by its mark");
+	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint4_mark",
+		     "the VPN's carrier, by its mark");
+	add_set_rule(b, 3, count, VERDICT_ACCEPT, "endpoint6_mark",
+		     "the VPN's carrier, by its mark");
 
 	if (b->policy->mode == POLICY_MODE_BOTH) {
 		/* oifname @tunnel jump approved */
@@ -496,7 +500,8 @@ static void add_refusals(struct builder *b)
 	static const struct {
 		uint8_t proto;
 		enum verdict verdict;
-	} rejects[] = { { IPPROTO_TCP, VERDICT_REJECT_RESET }, { IPPROTO_UDP, VERDICT_REJECT_ADMIN } };
+	} rejects[] = { { IPPROTO_TCP, VERDICT_REJECT_RESET },
+			{ IPPROTO_UDP, VERDICT_REJECT_ADMIN } };
 	struct rule *r;
 
 	if (b->policy->action != POLICY_ACTION_REJECT)
@@ -519,8 +524,10 @@ static void add_refusals(struct builder *b)
 		add_match(r, (struct match){ .kind = undecided[i].kind });
 	}
 	/* ip daddr @tied4 return */
-	add_set_rule(b, 8, false, VERDICT_RETURN, "tied4", "approved by its path, known only later");
-	add_set_rule(b, 8, false, VERDICT_RETURN, "tied6", "approved by its path, known only later");
+	add_set_rule(b, 8, false, VERDICT_RETURN, "tied4",
+		     "approved by its path, known only later");
+	add_set_rule(b, 8, false, VERDICT_RETURN, "tied6",
+		     "approved by its path, known only later");
 	r = add_rule(b, 7, VERDICT_GOTO, "the rest can be told now");
 	r->target = "refuse";
 
@@ -563,7 +570,8 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	struct ruleset *rs = ret_ruleset;
 	struct builder b = { .rs = rs, .policy = p, .pins = pins };
 
-	*rs = (struct ruleset){ .log_group = p->log_group, .log_rate = p->log_rate,
+	*rs = (struct ruleset){ .log_group = p->log_group,
+				.log_rate = p->log_rate,
 				.fragments = how };
 	choose_counters(rs);
 

@@ -25,8 +25,8 @@
 #include "policy.h"
 
 #define RULESET_TABLE "leakguard"
-#define RULESET_NAME  32  /* chain, set and counter names, with NUL */
-#define RULESET_TEXT  80  /* a rule's comment, with NUL; the kernel takes 128 */
+#define RULESET_NAME  32 /* chain, set and counter names, with NUL */
+#define RULESET_TEXT  80 /* a rule's comment, with NUL; the kernel takes 128 */
 
 /* The fields a set's key is made of, in the order they are written. */
 enum field {
@@ -45,8 +45,8 @@ struct set {
 	const char *name;
 	enum field fields[SET_MAX_FIELDS];
 	size_t fields_len;
-	size_t key_len;	 /* each field is padded to 4 bytes, as nf_tables registers are */
-	uint8_t *elems;	 /* owned; elems_len keys of key_len bytes, sorted, no two the same */
+	size_t key_len; /* each field is padded to 4 bytes, as nf_tables registers are */
+	uint8_t *elems; /* owned; elems_len keys of key_len bytes, sorted, no two the same */
 	size_t elems_len, elems_room;
 };
 
@@ -68,11 +68,11 @@ enum match_kind {
 struct match {
 	enum match_kind kind;
 	union {
-		uint16_t port;		/* MATCH_DPORT, host order */
-		uint8_t proto;		/* MATCH_L4PROTO */
-		sa_family_t family;	/* MATCH_NFPROTO */
-		struct tunnel link;	/* MATCH_OIFNAME */
-		size_t set;		/* MATCH_SET: index into ruleset.sets */
+		uint16_t port;	    /* MATCH_DPORT, host order */
+		uint8_t proto;	    /* MATCH_L4PROTO */
+		sa_family_t family; /* MATCH_NFPROTO */
+		struct tunnel link; /* MATCH_OIFNAME */
+		size_t set;	    /* MATCH_SET: index into ruleset.sets */
 	};
 };
 
@@ -97,7 +97,7 @@ struct rule {
 	size_t matches_len;
 	bool counted; /* counter name "S<promise>" */
 	enum verdict verdict;
-	const char *target;	  /* VERDICT_JUMP, VERDICT_GOTO: a chain's name */
+	const char *target;	    /* VERDICT_JUMP, VERDICT_GOTO: a chain's name */
 	char comment[RULESET_TEXT]; /* starts with the S number */
 };
 
@@ -105,7 +105,7 @@ enum hook { HOOK_NONE, HOOK_POSTROUTING, HOOK_OUTPUT, HOOK_FORWARD };
 
 struct chain {
 	const char *name;
-	enum hook hook;	 /* HOOK_NONE: a regular chain */
+	enum hook hook;	    /* HOOK_NONE: a regular chain */
 	struct rule *rules; /* owned */
 	size_t rules_len, rules_room;
 };

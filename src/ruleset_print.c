@@ -138,7 +138,8 @@ static void print_verdict(const struct ruleset *rs, const struct rule *rule, FIL
 		fputs("reject with icmpx admin-prohibited", out);
 		break;
 	case VERDICT_LOG:
-		fprintf(out, "limit rate %u/second burst 5 packets log prefix \"leakguard S7 \" group %u",
+		fprintf(out,
+			"limit rate %u/second burst 5 packets log prefix \"leakguard S7 \" group %u",
 			rs->log_rate, rs->log_group);
 		break;
 	case VERDICT_TPROXY4:

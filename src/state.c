@@ -105,8 +105,10 @@ static int add_lookups(struct policy *p, const struct state *s)
 
 	for (size_t i = 0; !err && i < s->lookups_len; i++) {
 		const struct lookup *l = &s->lookups[i];
-		const struct endpoint e = { .addr = l->addr, .port = l->host.port,
-					    .proto = l->host.proto, .mark = l->host.mark };
+		const struct endpoint e = { .addr = l->addr,
+					    .port = l->host.port,
+					    .proto = l->host.proto,
+					    .mark = l->host.mark };
 
 		err = policy_add_endpoint(p, &e);
 	}

@@ -20,8 +20,8 @@
 
 #define STATE_MAX_OVERRIDES 128 /* options on one command line */
 #define STATE_MAX_UPS	    POLICY_MAX_TUNNELS
-#define STATE_PATH	    180 /* with NUL; a line of inih (200 bytes) must hold it */
-#define STATE_VALUE	    170 /* the same for the value of an option */
+#define STATE_PATH	    180	  /* with NUL; a line of inih (200 bytes) must hold it */
+#define STATE_VALUE	    170	  /* the same for the value of an option */
 #define STATE_LOCK_MS	    10000 /* how long one command waits for another */
 
 /* An option of enable's command line, kept for reload. */

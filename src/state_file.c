@@ -45,8 +45,8 @@ static int open_dir(struct rundir *rd, const char *path, char reterr_text[CONFIG
 
 	*rd = (struct rundir){ .dir_fd = -1, .lock_fd = -1 };
 	if (strlen(path) >= sizeof(rd->path)) {
-		snprintf(reterr_text, CONFIG_ERR, "%.200s: expected a path of at most %zu bytes", path,
-			 sizeof(rd->path) - 1);
+		snprintf(reterr_text, CONFIG_ERR, "%.200s: expected a path of at most %zu bytes",
+			 path, sizeof(rd->path) - 1);
 		return -ENAMETOOLONG;
 	}
 	strcpy(rd->path, path);
@@ -59,8 +59,8 @@ static int open_dir(struct rundir *rd, const char *path, char reterr_text[CONFIG
 	}
 	if (fstat(rd->dir_fd, &st) || (st.st_uid != geteuid() && st.st_uid != 0) ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH))) {
-		snprintf(reterr_text, CONFIG_ERR, "%s: expected a directory that only root may write to",
-			 path);
+		snprintf(reterr_text, CONFIG_ERR,
+			 "%s: expected a directory that only root may write to", path);
 		rundir_close(rd);
 		return -EACCES;
 	}
@@ -72,7 +72,8 @@ static int take_lock(struct rundir *rd, char reterr_text[CONFIG_ERR])
 	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
 	int err;
 
-	rd->lock_fd = openat(rd->dir_fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	rd->lock_fd =
+		openat(rd->dir_fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (rd->lock_fd < 0) {
 		err = -errno;
 		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, LOCK_FILE, strerror(-err));
@@ -152,9 +153,10 @@ static int set_header(struct state_reader *sr, const char *name, const char *val
 	}
 	if (!strcmp(name, "netns")) {
 		read_netns(netns, sizeof(netns));
-		return !strcmp(value, netns) ? 0 :
-					       refuse(text, name, value,
-						      "this network namespace; use another --run-dir for each");
+		return !strcmp(value, netns) ?
+			       0 :
+			       refuse(text, name, value,
+				      "this network namespace; use another --run-dir for each");
 	}
 	if (!strcmp(name, "config") && strlen(value) < STATE_PATH) {
 		strcpy(sr->s->config, value);
@@ -258,7 +260,8 @@ static int set_line(void *ctx, const char *section, const char *name, const char
 	if (!strcmp(section, "end")) {
 		sr->end_seen = !strcmp(name, "lines") &&
 			       !number_parse(value, 0, UINT32_MAX, &lines) && lines == sr->lines;
-		return sr->end_seen ? 0 : refuse(reterr_text, name, value, "the number of lines read");
+		return sr->end_seen ? 0 :
+				      refuse(reterr_text, name, value, "the number of lines read");
 	}
 	sr->lines++;
 	if (!strcmp(section, "state"))
@@ -414,7 +417,8 @@ int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 
 	if (renameat(rd->dir_fd, STATE_TMP, rd->dir_fd, STATE_FILE) || fsync(rd->dir_fd)) {
 		err = -errno;
-		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE, strerror(-err));
+		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE,
+			 strerror(-err));
 	}
 	return err;
 }
@@ -431,7 +435,8 @@ int state_remove(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 	state_discard(rd);
 	if (unlinkat(rd->dir_fd, STATE_FILE, 0) && errno != ENOENT) {
 		err = -errno;
-		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE, strerror(-err));
+		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE,
+			 strerror(-err));
 	}
 	return err;
 }

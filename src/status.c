@@ -81,7 +81,8 @@ static int compare_record(const struct fwtable *table, const struct state *s,
 	*ret_same = !fwtxn_len(&txn);
 	if (!err && !*ret_same)
 		warn(st, WARNING_ALTERED,
-		     "somebody changed table inet " RULESET_TABLE " (first difference: %s); 'leakguard reload' puts it right",
+		     "somebody changed table inet " RULESET_TABLE
+		     " (first difference: %s); 'leakguard reload' puts it right",
 		     txn.notes[0].text);
 	fwtxn_fini(&txn);
 	ruleset_fini(&rules);
@@ -112,7 +113,8 @@ static int read_policy(const struct fwtable *table, const struct rundir *rd, str
 	} else if (table->present) {
 		warn(st, WARNING_NO_RECORD,
 		     "%s; the rules stand, but 'up', 'down' and 'reload' need 'leakguard enable' once more",
-		     err == -ENOENT ? "the run directory has no record of what was asked for" : text);
+		     err == -ENOENT ? "the run directory has no record of what was asked for" :
+				      text);
 		if (!has_base)
 			st->state = GUARD_STATE_ALTERED;
 	}
@@ -160,7 +162,8 @@ static void read_counters(const struct fwtable *table, struct status *st)
 static int read_routes(const struct state *s, struct status *st)
 {
 	const struct policy *p = &st->policy;
-	const size_t n = p->resolvers_len < STATUS_MAX_ROUTES ? p->resolvers_len : STATUS_MAX_ROUTES;
+	const size_t n =
+		p->resolvers_len < STATUS_MAX_ROUTES ? p->resolvers_len : STATUS_MAX_ROUTES;
 	struct addr *addrs = calloc(n + 1, sizeof(*addrs));
 	int err = 0;
 
@@ -224,7 +227,8 @@ static void warn_tunnels(struct status *st)
 	for (size_t i = 0; i < st->net.links_len; i++)
 		found |= policy_is_tunnel(&st->policy, st->net.links[i].name);
 	if (!found)
-		warn(st, WARNING_NO_TUNNEL, "no link matches a tunnel entry: the VPN is down, or its link has another name");
+		warn(st, WARNING_NO_TUNNEL,
+		     "no link matches a tunnel entry: the VPN is down, or its link has another name");
 }
 
 /* Whether queries to this address would be let out now, by an approval or through a tunnel. */
@@ -264,7 +268,8 @@ static void warn_resolv_conf(struct status *st)
 		value[strcspn(value, "%")] = '\0';
 		if (!addr_parse(value, &addr) && !is_open(st, &addr))
 			warn(st, WARNING_RESOLV_CONF,
-			     RESOLV_CONF " names %s, which is no approved resolver: queries to it are blocked",
+			     RESOLV_CONF
+			     " names %s, which is no approved resolver: queries to it are blocked",
 			     addr_format(&addr, text));
 	}
 	fclose(file);
@@ -353,7 +358,8 @@ int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_s
 	state_fini(&s);
 	if (err) {
 		if (!*reterr_text)
-			snprintf(reterr_text, CONFIG_ERR, "cannot read the kernel: %s", strerror(-err));
+			snprintf(reterr_text, CONFIG_ERR, "cannot read the kernel: %s",
+				 strerror(-err));
 		status_fini(&st);
 		return err;
 	}

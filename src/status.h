@@ -47,14 +47,14 @@ struct status_counter {
 struct status_resolver {
 	struct resolver resolver;
 	bool pinned;
-	bool looked_up;	       /* the route below was asked for */
-	char route[IFNAMSIZ];  /* the link its route takes now; "" for none */
+	bool looked_up;	      /* the route below was asked for */
+	char route[IFNAMSIZ]; /* the link its route takes now; "" for none */
 	bool through_tunnel;
 };
 
 struct status {
 	enum guard_state state;
-	struct policy policy;		   /* in force; of the kernel's rules where nothing else tells */
+	struct policy policy; /* in force; of the kernel's rules where nothing else tells */
 	struct netstate net;
 	struct status_resolver *resolvers; /* owned; one for each of the policy's */
 	struct status_counter counters[STATUS_MAX_COUNTERS];

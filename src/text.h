@@ -35,7 +35,7 @@ int addr_cmp(const struct addr *a, const struct addr *b);
 
 bool addr_is_loopback(const struct addr *addr);	 /* 127.0.0.0/8, ::1 */
 bool addr_is_linklocal(const struct addr *addr); /* fe80::/10 only; RFC 4291, 2.5.6 */
-bool addr_is_unicast(const struct addr *addr);	 /* not 0/8, 224/3 (multicast, reserved), ::, ff00::/8 */
+bool addr_is_unicast(const struct addr *addr);	 /* not 0/8, 224/3 (and above), ::, ff00::/8 */
 
 /*
  * A link's name, as the kernel's dev_valid_name(): 1 to 15 bytes, not "." or
