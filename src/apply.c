@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fwdiff.h"
 #include "fwprobe.h"
@@ -12,9 +13,12 @@
 #include "state.h"
 
 /* How often to build anew when other programs commit between our reading and our commit. */
-#define APPLY_TRIES   50
+#define APPLY_TRIES	50
 /* How often to put right what differs after a commit of ours that succeeded. */
-#define APPLY_COMMITS 3
+#define APPLY_COMMITS	3
+/* How long a hash set that just grew is given to show all its elements: 1 ms, 2 ms, ... 512 ms. */
+#define SETTLE_TRIES	10
+#define SETTLE_FIRST_NS 1000000L
 
 #ifndef ERESTART /* the kernel's own (include/linux/errno.h): another commit came between */
 #define ERESTART 85
@@ -154,27 +158,57 @@ static int read_table(struct fwsock *fs, struct fwtable *ret_table, char reterr_
 }
 
 /*
+ * Read the table and fill *ret_txn with what makes the rules of it.  With
+ * `settle`, right after a commit, missing elements are looked for again.
+ * 0 and a transaction for fwtxn_fini(), or -errno with a text and none.
+ */
+static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool settle,
+			   uint32_t *ret_generation, struct fwtxn *ret_txn,
+			   char reterr_text[CONFIG_ERR])
+{
+	struct timespec pause = { .tv_nsec = SETTLE_FIRST_NS };
+	struct fwtable have;
+	bool settling;
+	int err;
+
+	for (int i = 0;; i++, pause.tv_nsec *= 2) {
+		err = read_table(fs, &have, reterr_text);
+		if (err)
+			return err;
+		fwtxn_init(ret_txn);
+		err = fwdiff_build(&have, rules, ret_txn, &settling);
+		*ret_generation = have.generation;
+		fwtable_fini(&have);
+		if (err) {
+			snprintf(reterr_text, CONFIG_ERR, "%s", strerror(-err));
+			fwtxn_fini(ret_txn);
+			return err;
+		}
+		if (!settle || !settling || i == SETTLE_TRIES)
+			return 0;
+		fwtxn_fini(ret_txn);
+		nanosleep(&pause, NULL);
+	}
+}
+
+/*
  * One round: read, compare, and commit the difference.
  * 1: committed, look again.  0: nothing differs.  -errno with a text;
  * -ERESTART and those of is_unknown(): look again.
  */
-static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool last_try,
-			char reterr_text[CONFIG_ERR])
+static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool settle,
+			bool any_generation, char reterr_text[CONFIG_ERR])
 {
 	struct fwtxn_fail fail = { 0 };
-	struct fwtable have;
 	struct fwtxn txn;
-	int err = read_table(fs, &have, reterr_text);
+	uint32_t generation;
+	int err = read_difference(fs, rules, settle, &generation, &txn, reterr_text);
 
 	if (err)
 		return err;
-	fwtxn_init(&txn);
-	err = fwdiff_build(&have, rules, &txn);
-	if (err) {
-		snprintf(reterr_text, CONFIG_ERR, "%s", strerror(-err));
-	} else if (fwtxn_len(&txn)) {
+	if (fwtxn_len(&txn)) {
 		/* The generation keeps what was read true until the commit. */
-		err = fwtxn_commit(fs, &txn, last_try ? 0 : have.generation, &fail);
+		err = fwtxn_commit(fs, &txn, any_generation ? 0 : generation, &fail);
 		if (err)
 			describe_refusal(err, &fail, "; the rules before are in force",
 					 reterr_text);
@@ -185,7 +219,6 @@ static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool las
 		err = err ? err : 1;
 	}
 	fwtxn_fini(&txn);
-	fwtable_fini(&have);
 	return err;
 }
 
@@ -194,7 +227,8 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CO
 	int commits = 0, err = 0;
 
 	for (int i = 0; i < APPLY_TRIES; i++) {
-		err = commit_round(fs, &plan->rules, i == APPLY_TRIES - 1, reterr_text);
+		err = commit_round(fs, &plan->rules, commits > 0, i == APPLY_TRIES - 1,
+				   reterr_text);
 		if (!err)
 			return 0;
 		if (err == 1 && ++commits == APPLY_COMMITS)
@@ -208,20 +242,32 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CO
 int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR])
 {
 	struct fwtxn_fail fail = { 0 };
-	struct fwtable have;
 	struct fwtxn txn;
-	int err = read_table(fs, &have, reterr_text);
+	uint32_t generation;
+	int err = read_difference(fs, &plan->rules, false, &generation, &txn, reterr_text);
 
 	if (err)
 		return err;
-	fwtxn_init(&txn);
-	err = fwdiff_build(&have, &plan->rules, &txn);
-	if (!err)
-		err = fwtxn_validate(fs, &txn, &fail);
+	err = fwtxn_validate(fs, &txn, &fail);
 	if (err)
 		describe_refusal(err, &fail, "", reterr_text);
 	fwtxn_fini(&txn);
-	fwtable_fini(&have);
+	return err;
+}
+
+int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_text[CONFIG_ERR])
+{
+	struct fwtxn txn;
+	uint32_t generation;
+	int err = read_difference(fs, rules, true, &generation, &txn, reterr_text);
+
+	if (err)
+		return err;
+	if (fwtxn_len(&txn)) {
+		snprintf(reterr_text, CONFIG_ERR, "%s", txn.notes[0].text);
+		err = 1;
+	}
+	fwtxn_fini(&txn);
 	return err;
 }
 

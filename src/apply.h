@@ -48,6 +48,13 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CO
 /* The same up to the commit, which the kernel validates and forgets. */
 int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);
 
+/*
+ * Compare the kernel's table with these rules; changes nothing.
+ * 0: they are the same.  1: they differ, the text names the first difference.
+ * -errno with a text.
+ */
+int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_text[CONFIG_ERR]);
+
 /* Remove our table.  0, also if there is none; or -errno with a text, and it stands. */
 int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR]);
 

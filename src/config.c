@@ -450,8 +450,9 @@ struct reader {
 /*
  * inih asks for lines through this.  It keeps the count that inih does not
  * tell, refuses what inih would split or pass over in silence (its buffer is
- * INI_MAX_LINE bytes, an indented line goes on with the key before), and ends
- * the file at the first error.
+ * INI_MAX_LINE bytes, an indented line goes on with the key before), takes "#"
+ * after white space for a comment as well as ";", and ends the file at the
+ * first error.
  */
 static char *read_line(char *line, int size, void *stream)
 {
@@ -469,6 +470,9 @@ static char *read_line(char *line, int size, void *stream)
 		start++;
 		len--;
 	}
+	for (size_t i = 1; i < len; i++)
+		if (start[i] == '#' && isspace((unsigned char)start[i - 1]))
+			len = i;
 	if (len > CONFIG_LINE || len + 2 > (size_t)size) {
 		rd->err = -EINVAL;
 		snprintf(rd->text, sizeof(rd->text), "line too long, expected at most %d bytes",

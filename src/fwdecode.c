@@ -42,6 +42,15 @@ static int take_resolver(struct policy *p, struct cursor *c, sa_family_t family)
 	return policy_add_resolver(p, &r);
 }
 
+/* Approved, but only through tunnels: no other set has it in mode either. */
+static int take_tied(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct resolver r = { .path = RESOLVER_PATH_TUNNEL };
+
+	take_addr(c, &r.addr, family);
+	return policy_add_resolver(p, &r);
+}
+
 static int take_resolver_port(struct policy *p, struct cursor *c, sa_family_t family)
 {
 	struct resolver r = { .path = RESOLVER_PATH_STICKY };
@@ -101,22 +110,30 @@ static const struct {
 	{ "resolver6_port", AF_INET6, 20, take_resolver_port },
 	{ "resolver4_link", AF_INET, 24, take_resolver_link },
 	{ "resolver6_link", AF_INET6, 36, take_resolver_link },
+	{ "tied4", AF_INET, 4, take_tied },
+	{ "tied6", AF_INET6, 16, take_tied },
 	{ "endpoint4", AF_INET, 12, take_endpoint },
 	{ "endpoint6", AF_INET6, 24, take_endpoint },
 	{ "endpoint4_mark", AF_INET, 16, take_endpoint_mark },
 	{ "endpoint6_mark", AF_INET6, 28, take_endpoint_mark },
 };
 
-/* Ports and tunnel prefixes stand in rules alone; their comments carry them. */
+/* Ports, tunnel prefixes and the log stand in rules alone; their text carries them. */
 static void read_comment(struct policy *p, const char *rule)
 {
 	struct tunnel t = { .prefix = true };
 	const char *comment = strrchr(rule, ']');
 	unsigned int port;
+	uint32_t rate, group;
 	char name[IFNAMSIZ + 1];
 
 	if (!comment)
 		return;
+	if (sscanf(rule, "[limit rate %6u/second %*[^[][log prefix leakguard S7  group %5u", &rate,
+		   &group) == 2) {
+		p->log_rate = rate;
+		p->log_group = group;
+	}
 	if (sscanf(comment, "] \"S1 only port %5u", &port) == 1 && port <= 65535)
 		(void)policy_add_port(p, (uint16_t)port);
 	if (sscanf(comment, "] \"S4 through tunnel %15[^*\"]*", name) == 1 &&
@@ -128,6 +145,7 @@ int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
 {
 	const struct fwchain *base = fwtable_chain(table, "postrouting");
 	const struct fwchain *verdict = fwtable_chain(table, "verdict");
+	const bool both = fwtable_chain(table, "approved") != NULL;
 	char why[256];
 	int err = 0;
 
@@ -136,7 +154,8 @@ int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
 	for (size_t i = 0; !err && i < sizeof(sets) / sizeof(sets[0]); i++) {
 		const struct fwset *set = fwtable_set(table, sets[i].name);
 
-		if (!set || set->odd || set->key_len != sets[i].key_len)
+		if (!set || set->odd || set->key_len != sets[i].key_len ||
+		    (both && sets[i].take == take_tied))
 			continue;
 		for (size_t k = 0; !err && k < set->elems_len; k++) {
 			struct cursor c = { set->elems + k * set->key_len };
@@ -150,7 +169,7 @@ int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
 		read_comment(ret_policy, base->rules[i]);
 	for (size_t i = 0; verdict && i < verdict->rules_len; i++)
 		read_comment(ret_policy, verdict->rules[i]);
-	if (fwtable_chain(table, "approved"))
+	if (both)
 		ret_policy->mode = POLICY_MODE_BOTH;
 	if (fwtable_chain(table, "refuse"))
 		ret_policy->action = POLICY_ACTION_REJECT;

@@ -255,9 +255,11 @@ out:
 	free(fresh);
 }
 
-int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn)
+int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn,
+		 bool *ret_settling)
 {
 	struct diff d = { .have = have, .want = want, .txn = txn };
+	size_t other;
 	int err = judge_chains(&d);
 
 	if (err)
@@ -269,9 +271,11 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct 
 		fwtxn_add_table(txn, RULESET_TABLE);
 	put_removals(&d);
 	put_additions(&d);
+	other = fwtxn_len(txn);
 	for (size_t i = 0; i < want->sets_len; i++)
 		if (d.sets[i] == CHANGE_NONE)
 			put_elem_changes(txn, fwtable_set(have, want->sets[i].name),
 					 &want->sets[i]);
+	*ret_settling = !other && fwtxn_len(txn);
 	return txn->err;
 }

@@ -2,6 +2,8 @@
 #ifndef FWDIFF_H
 #define FWDIFF_H
 
+#include <stdbool.h>
+
 struct fwtable;
 struct fwtxn;
 struct ruleset;
@@ -11,8 +13,11 @@ struct ruleset;
  * nothing else: chains whose rules differ are flushed and refilled, sets get
  * and lose single elements, base chains stay.  An empty transaction means
  * that the two are the same; the first message's note names the first
- * difference.  0, or -ENOMEM.
+ * difference.  *ret_settling is true if nothing but elements are missing: a
+ * hash set that grew a moment ago may hide some from a dump, so look again
+ * before believing it (adding one that is there does no harm).  0, or -ENOMEM.
  */
-int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn);
+int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn,
+		 bool *ret_settling);
 
 #endif

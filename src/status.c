@@ -10,12 +10,11 @@
 
 #include <linux/netfilter/nf_tables.h>
 
+#include "apply.h"
 #include "fwdecode.h"
-#include "fwdiff.h"
 #include "fwlate.h"
 #include "fwprobe.h"
 #include "fwread.h"
-#include "fwtxn.h"
 #include "netwatch.h"
 #include "ruleset.h"
 #include "state.h"
@@ -65,60 +64,58 @@ warn(struct status *st, enum warning_code code, const char *format, ...)
 	va_end(args);
 }
 
-/* Compare the kernel's rules with those the record asks for; *ret_same says the result. */
-static int compare_record(const struct fwtable *table, const struct state *s,
-			  const struct policy *policy, struct status *st, bool *ret_same)
+/*
+ * Whether the kernel's rules are those that this policy makes.  0: yes;
+ * 1: no, and said in a warning; -errno.
+ */
+static int compare_rules(struct fwsock *fs, const struct fwtable *table, const struct pins *pins,
+			 struct status *st, char text[CONFIG_ERR])
 {
 	struct ruleset rules;
-	struct fwtxn txn;
-	int err;
+	int err = ruleset_build(&st->policy, pins, fwdecode_fragments(table), &rules);
 
-	err = ruleset_build(policy, &s->pins, fwdecode_fragments(table), &rules);
 	if (err)
 		return err;
-	fwtxn_init(&txn);
-	err = fwdiff_build(table, &rules, &txn);
-	*ret_same = !fwtxn_len(&txn);
-	if (!err && !*ret_same)
-		warn(st, WARNING_ALTERED,
-		     "somebody changed table inet " RULESET_TABLE
-		     " (first difference: %s); 'leakguard reload' puts it right",
-		     txn.notes[0].text);
-	fwtxn_fini(&txn);
+	err = apply_compare(fs, &rules, text);
 	ruleset_fini(&rules);
-	return err;
+	if (err != 1)
+		return err;
+	st->state = GUARD_STATE_ALTERED;
+	warn(st, WARNING_ALTERED,
+	     "table inet " RULESET_TABLE
+	     " is not as leakguard made it (first difference: %s); 'leakguard reload' puts it right",
+	     text);
+	return 1;
 }
 
 /*
  * What is in force.  The kernel's rules decide; the record is believed where
  * they are what it asks for, since it knows more (pins, ways).
  */
-static int read_policy(const struct fwtable *table, const struct rundir *rd, struct state *s,
-		       struct status *st, char text[CONFIG_ERR])
+static int read_policy(struct fwsock *fs, const struct fwtable *table, const struct rundir *rd,
+		       struct state *s, struct status *st, char text[CONFIG_ERR])
 {
-	const bool has_base = fwtable_chain(table, "postrouting") != NULL;
-	bool same = false;
+	static const struct pins no_pins;
 	int err = rd ? state_read(rd, s, text) : -ENOENT;
 
 	if (!err) {
 		err = state_effective_policy(s, &st->policy, text);
-		if (err)
+		if (!err && table->present)
+			err = compare_rules(fs, table, &s->pins, st, text);
+		if (err <= 0)
 			return err;
-		if (table->present)
-			err = compare_record(table, s, &st->policy, st, &same);
-		if (err || same || !table->present)
-			return err;
-		st->state = GUARD_STATE_ALTERED;
 		policy_fini(&st->policy);
-	} else if (table->present) {
-		warn(st, WARNING_NO_RECORD,
-		     "%s; the rules stand, but 'up', 'down' and 'reload' need 'leakguard enable' once more",
-		     err == -ENOENT ? "the run directory has no record of what was asked for" :
-				      text);
-		if (!has_base)
-			st->state = GUARD_STATE_ALTERED;
+		return fwdecode_policy(table, &st->policy);
 	}
-	return table->present ? fwdecode_policy(table, &st->policy) : 0;
+	if (!table->present)
+		return 0;
+	warn(st, WARNING_NO_RECORD,
+	     "%s; 'up', 'down' and 'reload' need 'leakguard enable' once more",
+	     err == -ENOENT ? "the run directory has no record of what was asked for" : text);
+	err = fwdecode_policy(table, &st->policy);
+	if (!err)
+		err = compare_rules(fs, table, &no_pins, st, text);
+	return err < 0 ? err : 0;
 }
 
 static void judge_state(const struct fwtable *table, struct status *st)
@@ -351,7 +348,7 @@ int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_s
 		return err;
 	}
 	*reterr_text = '\0';
-	err = read_policy(&table, rd, &s, &st, reterr_text);
+	err = read_policy(fs, &table, rd, &s, &st, reterr_text);
 	if (!err)
 		err = read_around(fs, &table, &s, &st);
 	fwtable_fini(&table);
