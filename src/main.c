@@ -5,22 +5,6 @@
 #include "cmd.h"
 #include "log.h"
 
-const struct command commands[] = {
-	{ "enable", cmd_enable, CMD_TAKES_KEYS | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH,
-	  "[OPTION]...", "Raise the guard; returns once the kernel has confirmed it" },
-	{ "disable", cmd_disable, 0, "", "Lower the guard: the only way rules are removed" },
-	{ "up", cmd_up, CMD_TAKES_TUNNEL | CMD_TAKES_RESOLVER, "--tunnel IF [--resolver R]...",
-	  "From a VPN's up hook: this tunnel is there, with these resolvers" },
-	{ "down", cmd_down, CMD_TAKES_TUNNEL, "--tunnel IF",
-	  "From a VPN's down hook: tunnel and resolvers are gone; the guard stays" },
-	{ "status", cmd_status, CMD_TAKES_JSON, "[--json]",
-	  "What is in force, what was blocked, what looks wrong" },
-	{ "rules", cmd_rules, CMD_TAKES_KEYS, "[OPTION]...",
-	  "Print, in nft's syntax, what enable would install; needs no root" },
-	{ "reload", cmd_reload, 0, "", "Read the configuration again; a bad one changes nothing" },
-	{ .name = NULL },
-};
-
 int main(int argc, char **argv)
 {
 	struct cmdline cl;
