@@ -254,36 +254,54 @@ int cmd_disable(const struct cmdline *cl)
 	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
 }
 
-/* The tunnel and resolvers of up's and down's command line, by the key table's parsers. */
-static int read_hook_options(const struct cmdline *cl, struct policy *p, char link[IFNAMSIZ])
+/*
+ * The options of up and down, by the key table's parsers.  What `up` brings is
+ * tied to its tunnel, as if "via IF" stood behind each resolver; with that a
+ * link-local address needs no zone.
+ */
+static int parse_hook_options(const struct cmdline *cl, struct policy *p, char text[CONFIG_ERR])
 {
-	char text[CONFIG_ERR];
+	char value[STATE_VALUE + IFNAMSIZ + 8];
 	int err = 0;
 
 	for (size_t i = 0; !err && i < cl->overrides_len; i++)
-		err = config_set_option(p, cl->overrides[i].key, cl->overrides[i].value, text);
-	if (!err && (p->tunnels_len != 1 || p->tunnels[0].prefix)) {
-		snprintf(text, sizeof(text), "%s: expected one --tunnel with the name of one link",
-			 cl->command->name);
-		err = -EINVAL;
-	}
-	for (size_t i = 0; !err && i < p->resolvers_len; i++) {
-		struct resolver *r = &p->resolvers[i];
-
-		if (r->path == RESOLVER_PATH_STICKY ||
-		    (r->path == RESOLVER_PATH_LINK &&
-		     !memcmp(r->link, p->tunnels[0].name, IFNAMSIZ)))
-			continue;
-		snprintf(text, sizeof(text),
-			 "--resolver: expected no path but the tunnel's, what \"up\" brings is tied to it");
-		err = -EINVAL;
-	}
-	if (err) {
-		log_error("%s", text);
+		if (!strcmp(cl->overrides[i].key, "tunnel"))
+			err = config_set_option(p, "tunnel", cl->overrides[i].value, text);
+	if (err)
 		return err;
+	if (p->tunnels_len != 1 || p->tunnels[0].prefix) {
+		snprintf(text, CONFIG_ERR, "%s: expected one --tunnel with the name of one link",
+			 cl->command->name);
+		return -EINVAL;
 	}
-	memcpy(link, p->tunnels[0].name, IFNAMSIZ);
-	return 0;
+	for (size_t i = 0; !err && i < cl->overrides_len; i++) {
+		const char *given = cl->overrides[i].value;
+
+		if (strcmp(cl->overrides[i].key, "resolver"))
+			continue;
+		snprintf(value, sizeof(value), "%s via %s", given, p->tunnels[0].name);
+		err = config_set_option(p, "resolver", strchr(given, ' ') ? given : value, text);
+		if (!err &&
+		    memcmp(p->resolvers[p->resolvers_len - 1].link, p->tunnels[0].name, IFNAMSIZ)) {
+			snprintf(text, CONFIG_ERR,
+				 "--resolver \"%s\": expected no path but the tunnel's, what \"up\" brings is tied to it",
+				 given);
+			err = -EINVAL;
+		}
+	}
+	return err;
+}
+
+static int read_hook_options(const struct cmdline *cl, struct policy *p, char link[IFNAMSIZ])
+{
+	char text[CONFIG_ERR];
+	int err = parse_hook_options(cl, p, text);
+
+	if (err)
+		log_error("%s", text);
+	else
+		memcpy(link, p->tunnels[0].name, IFNAMSIZ);
+	return err;
 }
 
 /* What is in force now, to be changed; with the guard off, what the configuration says. */

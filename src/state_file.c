@@ -39,6 +39,11 @@ static void read_netns(char *buf, size_t size)
 
 /* --- the directory --- */
 
+static const char *hint(int err)
+{
+	return (err == -EACCES || err == -EPERM) && geteuid() ? ", expected to run as root" : "";
+}
+
 static int open_dir(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
 {
 	struct stat st;
@@ -54,7 +59,7 @@ static int open_dir(struct rundir *rd, const char *path, char reterr_text[CONFIG
 	if (rd->dir_fd < 0) {
 		const int err = -errno;
 
-		snprintf(reterr_text, CONFIG_ERR, "%s: %s", path, strerror(-err));
+		snprintf(reterr_text, CONFIG_ERR, "%s: %s%s", path, strerror(-err), hint(err));
 		return err;
 	}
 	if (fstat(rd->dir_fd, &st) || (st.st_uid != geteuid() && st.st_uid != 0) ||
@@ -104,7 +109,7 @@ int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR
 	if (mkdir(path, 0700) && errno != EEXIST) {
 		err = -errno;
 		*rd = (struct rundir){ .dir_fd = -1, .lock_fd = -1 };
-		snprintf(reterr_text, CONFIG_ERR, "%.200s: %s", path, strerror(-err));
+		snprintf(reterr_text, CONFIG_ERR, "%.200s: %s%s", path, strerror(-err), hint(err));
 		return err;
 	}
 	err = open_dir(rd, path, reterr_text);

@@ -113,6 +113,8 @@ static int read_policy(struct fwsock *fs, const struct fwtable *table, const str
 	     "%s; 'up', 'down' and 'reload' need 'leakguard enable' once more",
 	     err == -ENOENT ? "the run directory has no record of what was asked for" : text);
 	err = fwdecode_policy(table, &st->policy);
+	if (!err && !st->policy.ports_len) /* rules that guard nothing are none of ours */
+		policy_fini(&st->policy);
 	if (!err)
 		err = compare_rules(fs, table, &no_pins, st, text);
 	return err < 0 ? err : 0;
