@@ -59,28 +59,28 @@ int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb,
 {
 	const uint32_t portid = mnl_socket_get_portid(fs->nl);
 	_Alignas(struct nlmsghdr) char buf[FWSOCK_BUF];
-	int more;
+	int ret = MNL_CB_OK;
 
 	if (mnl_socket_sendto(fs->nl, request, request->nlmsg_len) < 0)
 		return -errno;
-	do {
+	while (ret > MNL_CB_STOP) {
 		const ssize_t len = mnl_socket_recvfrom(fs->nl, buf, sizeof(buf));
 
-		if (len < 0 && errno == EINTR) {
-			more = MNL_CB_OK;
+		if (len < 0 && errno == EINTR)
 			continue;
-		}
 		if (len < 0)
 			return -errno;
-		more = mnl_cb_run(buf, (size_t)len, request->nlmsg_seq, portid, cb, data);
-		/* A stray answer to an earlier request that was given up: pass it by. */
-		if (more < 0 && errno == EPROTO)
-			more = MNL_CB_OK;
-		/* An object is answered by one message, a dump ends with NLMSG_DONE. */
-		if (more == MNL_CB_OK && !(request->nlmsg_flags & (NLM_F_DUMP | NLM_F_ACK)))
-			more = MNL_CB_STOP;
-	} while (more > 0);
-	return more < 0 ? -errno : 0;
+		ret = mnl_cb_run(buf, (size_t)len, request->nlmsg_seq, portid, cb, data);
+		if (ret < 0 && errno == EPROTO) {
+			/* A stray answer to an earlier request that was given up: pass it by. */
+			ret = MNL_CB_OK;
+			continue;
+		}
+		/* A dump ends with NLMSG_DONE; anything else is answered by one message. */
+		if (ret == MNL_CB_OK && !(request->nlmsg_flags & NLM_F_DUMP))
+			break;
+	}
+	return ret < 0 ? -errno : 0;
 }
 
 static int read_generation(const struct nlmsghdr *nlh, void *data)
