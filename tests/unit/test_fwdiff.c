@@ -1,0 +1,440 @@
+/* fwdiff.h: what a transaction holds, against tables made up as the kernel would dump them */
+#include "unit.h"
+
+#include <errno.h>
+
+#include <libnftnl/rule.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include "combinations.h"
+#include "fwdiff.h"
+#include "fwexpr.h"
+#include "fwread.h"
+#include "fwtxn.h"
+
+/* --- a table as fwtable_read() gives it after these rules were installed --- */
+
+static void *grown(void *list, size_t len, size_t size)
+{
+	void *bigger = realloc(list, (len + 1) * size);
+
+	assert_non_null(bigger);
+	memset((char *)bigger + len * size, 0, size);
+	return bigger;
+}
+
+static struct fwchain *add_chain(struct fwtable *t, const char *name, uint32_t hook, bool base)
+{
+	struct fwchain *c;
+
+	t->chains = grown(t->chains, t->chains_len, sizeof(*t->chains));
+	c = &t->chains[t->chains_len++];
+	c->name = strdup(name);
+	c->base = base;
+	if (base) {
+		c->hook = hook;
+		c->policy = NF_ACCEPT;
+		c->priority = RULESET_PRIORITY;
+		c->type = strdup("filter");
+	}
+	return c;
+}
+
+static void add_rule_text(struct fwchain *c, char *text)
+{
+	c->rules = grown(c->rules, c->rules_len, sizeof(*c->rules));
+	c->rules[c->rules_len++] = text;
+}
+
+static struct fwset *add_set(struct fwtable *t, const char *name)
+{
+	t->sets = grown(t->sets, t->sets_len, sizeof(*t->sets));
+	t->sets[t->sets_len].name = strdup(name);
+	return &t->sets[t->sets_len++];
+}
+
+static void add_object(struct fwtable *t, const char *name, uint32_t type)
+{
+	t->objects = grown(t->objects, t->objects_len, sizeof(*t->objects));
+	t->objects[t->objects_len].name = strdup(name);
+	t->objects[t->objects_len++].type = type;
+}
+
+static void add_chain_of(struct fwtable *t, const struct ruleset *rs, const struct chain *chain)
+{
+	static const uint32_t hooks[] = { 0, NF_INET_POST_ROUTING, NF_INET_LOCAL_OUT,
+					  NF_INET_FORWARD };
+	struct fwchain *c = add_chain(t, chain->name, hooks[chain->hook], chain->hook != HOOK_NONE);
+
+	for (size_t i = 0; i < chain->rules_len; i++) {
+		struct nftnl_rule *rule;
+		char *text;
+
+		assert_int_equal(fwexpr_build_rule(rs, chain, &chain->rules[i], &rule), 0);
+		assert_int_equal(fwexpr_format_rule(rule, &text), 0);
+		nftnl_rule_free(rule);
+		add_rule_text(c, text);
+	}
+}
+
+static struct fwtable table_of(const struct ruleset *rs)
+{
+	struct fwtable t = { .present = true, .generation = 1 };
+	char name[RULESET_NAME];
+
+	for (size_t i = 0; i < rs->chains_len; i++)
+		add_chain_of(&t, rs, &rs->chains[i]);
+	for (size_t i = 0; i < rs->sets_len; i++) {
+		const struct set *from = &rs->sets[i];
+		struct fwset *to = add_set(&t, from->name);
+
+		to->key_type = fwtxn_key_type(from);
+		to->key_len = (uint32_t)from->key_len;
+		to->elems_len = from->elems_len;
+		to->elems = malloc(from->elems_len * from->key_len);
+		assert_non_null(to->elems);
+		memcpy(to->elems, from->elems, from->elems_len * from->key_len);
+	}
+	for (size_t i = 0; i < rs->counters_len; i++) {
+		snprintf(name, sizeof(name), "S%u", rs->counters[i]);
+		add_object(&t, name, NFT_OBJECT_COUNTER);
+	}
+	return t;
+}
+
+static struct fwchain *chain_of(struct fwtable *t, const char *name)
+{
+	return (struct fwchain *)fwtable_chain(t, name);
+}
+
+static struct fwset *set_of(struct fwtable *t, const char *name)
+{
+	return (struct fwset *)fwtable_set(t, name);
+}
+
+/* --- what differs, as the notes of the messages, one a line --- */
+
+static struct ruleset rules_of(const char *lines)
+{
+	struct addr addrs[2];
+	const struct pins pins = test_pins_of(addrs);
+	struct policy p = policy_from_lines(lines);
+	struct ruleset rs;
+
+	assert_int_equal(ruleset_build(&p, &pins,
+				       p.fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG :
+								       p.fragments,
+				       &rs),
+			 0);
+	policy_fini(&p);
+	return rs;
+}
+
+/* Returns whether a dump that had not settled could be all that differs. */
+static bool diff(const struct fwtable *have, const struct ruleset *want, char *ret_notes,
+		 size_t size)
+{
+	bool settling = true;
+	struct fwtxn txn;
+	size_t at = 0;
+
+	fwtxn_init(&txn);
+	assert_int_equal(fwdiff_build(have, want, &txn, &settling), 0);
+	ret_notes[0] = '\0';
+	for (size_t i = 0; i < fwtxn_len(&txn) && at < size; i++)
+		at += (size_t)snprintf(ret_notes + at, size - at, "%s\n", txn.notes[i].text);
+	fwtxn_fini(&txn);
+	return settling;
+}
+
+static void assert_diff(const struct fwtable *have, const struct ruleset *want, const char *what,
+			const char *expected)
+{
+	char notes[8192];
+
+	diff(have, want, notes, sizeof(notes));
+	assert_row(!strcmp(notes, expected), what, "differs by\n%sexpected\n%s", notes, expected);
+}
+
+static void test_nothing_differs(void **state)
+{
+	struct combination c;
+
+	(void)state;
+	for (size_t i = 0; i < COMBINATIONS; i += 7) {
+		struct fwtable have;
+
+		combination_init(&c, i);
+		have = table_of(&c.rules);
+		assert_diff(&have, &c.rules, c.text, "");
+		fwtable_fini(&have);
+		combination_fini(&c);
+	}
+}
+
+/* From nothing to the least policy: table first, each part before what uses it. */
+static void test_from_nothing(void **state)
+{
+	const struct fwtable nothing = { .generation = 1 };
+	struct ruleset want = rules_of("tunnel = wg0\nports = 53\n");
+
+	(void)state;
+	assert_diff(&nothing, &want, "from nothing",
+		    "table leakguard\n"
+		    "chain postrouting\nchain name_traffic\nchain verdict\nchain defrag\n"
+		    "counter S2\ncounter S3\ncounter S4\ncounter S5\ncounter S7\n"
+		    "set tunnel\n1 elements into set tunnel\n"
+		    "rule \"S1 only port 53 goes further\" of chain postrouting\n"
+		    "rule \"S1 only udp goes further\" of chain name_traffic\n"
+		    "rule \"S1 only tcp goes further\" of chain name_traffic\n"
+		    "rule \"S2 stays on the host\" of chain verdict\n"
+		    "rule \"S4 through a tunnel\" of chain verdict\n"
+		    "rule \"S7 any other name traffic\" of chain verdict\n"
+		    "rule \"S9 never reached: turns reassembly on\" of chain defrag\n"
+		    "rule \"S9 never reached: turns reassembly on\" of chain defrag\n");
+	ruleset_fini(&want);
+}
+
+/* From one policy to another: no more than what differs, and never a base chain. */
+static void test_policy_changes(void **state)
+{
+	static const struct {
+		const char *from, *to, *expected;
+	} rows[] = {
+		{ "resolver = 10.0.0.1\n", "resolver = 10.0.0.1\nresolver = 10.0.0.2\n",
+		  "1 elements into set resolver4\n" },
+		{ "resolver = 10.0.0.1\nresolver = 10.0.0.2\n", "resolver = 10.0.0.2\n",
+		  "1 elements out of set resolver4\n" },
+		/* Into before out of: the new resolver works before the old one stops. */
+		{ "resolver = 10.0.0.1\n", "resolver = 10.0.0.2\n",
+		  "1 elements into set resolver4\n1 elements out of set resolver4\n" },
+		{ "tunnel = wg0\n", "tunnel = wg0\ntunnel = wg1\n",
+		  "1 elements into set tunnel\n" },
+		{ "resolver = 10.0.0.1\n", "resolver = 10.0.0.1\nresolver = fd00::1\n",
+		  "rules of chain verdict\nset resolver6\n1 elements into set resolver6\n"
+		  "rule \"S2 stays on the host\" of chain verdict\n"
+		  "rule \"S5 approved resolver\" of chain verdict\n"
+		  "rule \"S5 approved resolver\" of chain verdict\n"
+		  "rule \"S7 any other name traffic\" of chain verdict\n" },
+		{ "resolver = 10.0.0.1\n", "",
+		  "rules of chain verdict\nremoval of set resolver4\n"
+		  "rule \"S2 stays on the host\" of chain verdict\n"
+		  "rule \"S7 any other name traffic\" of chain verdict\n" },
+		{ "ports = 53\n", "ports = 53,853\n",
+		  "rules of chain postrouting\n"
+		  "rule \"S1 only port 53 goes further\" of chain postrouting\n"
+		  "rule \"S1 only port 853 goes further\" of chain postrouting\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		struct ruleset from = rules_of(rows[i].from), to = rules_of(rows[i].to);
+		struct fwtable have = table_of(&from);
+
+		assert_diff(&have, &to, rows[i].to, rows[i].expected);
+		fwtable_fini(&have);
+		ruleset_fini(&from);
+		ruleset_fini(&to);
+	}
+}
+
+/* Missing elements alone may be a dump's fault; nothing else may. */
+static void test_settling(void **state)
+{
+	struct ruleset one = rules_of("resolver = 10.0.0.1\n"),
+		       two = rules_of("resolver = 10.0.0.1\nresolver = 10.0.0.2\n"),
+		       port = rules_of("resolver = 10.0.0.1\nresolver = 10.0.0.2\nports = 53\n");
+	struct fwtable have = table_of(&one);
+	char notes[8192];
+
+	(void)state;
+	assert_false(diff(&have, &one, notes, sizeof(notes)));
+	assert_true(diff(&have, &two, notes, sizeof(notes)));
+	assert_false(diff(&have, &port, notes, sizeof(notes)));
+	fwtable_fini(&have);
+	ruleset_fini(&one);
+	ruleset_fini(&two);
+	ruleset_fini(&port);
+}
+
+static char *many_resolvers(unsigned int n)
+{
+	char *lines = malloc(32 * (size_t)n + 1);
+	size_t at = 0;
+
+	assert_non_null(lines);
+	for (unsigned int i = 0; i < n; i++)
+		at += (size_t)sprintf(lines + at, "resolver = 10.%u.%u.%u\n", i >> 16, i >> 8 & 255,
+				      i & 255 ?: 1);
+	return lines;
+}
+
+/* Issue 2: one resolver more in a list of 100,000 is one element. */
+static void test_one_of_many(void **state)
+{
+	char *lines = many_resolvers(100000);
+	struct policy p, more;
+	struct pins none = { 0 };
+	struct ruleset from, to;
+	struct fwtable have;
+
+	(void)state;
+	p = policy_from_lines(lines);
+	assert_int_equal(ruleset_build(&p, &none, FRAGMENTS_DEFRAG, &from), 0);
+	assert_int_equal(policy_copy(&p, &more), 0);
+	policy_set_lines(&more, "resolver = 9.9.9.10\n");
+	assert_int_equal(ruleset_build(&more, &none, FRAGMENTS_DEFRAG, &to), 0);
+	have = table_of(&from);
+	assert_diff(&have, &to, "one more", "1 elements into set resolver4\n");
+	fwtable_fini(&have);
+	have = table_of(&to);
+	assert_diff(&have, &from, "one less", "1 elements out of set resolver4\n");
+	fwtable_fini(&have);
+	ruleset_fini(&from);
+	ruleset_fini(&to);
+	policy_fini(&p);
+	policy_fini(&more);
+	free(lines);
+}
+
+/* --- what others did to the table --- */
+
+static void set_dormant(struct fwtable *t)
+{
+	t->flags = NFT_TABLE_F_DORMANT;
+}
+
+static void add_foreign_chain(struct fwtable *t)
+{
+	add_rule_text(add_chain(t, "evil", NF_INET_POST_ROUTING, true), strdup("[x]"));
+}
+
+static void add_foreign_set(struct fwtable *t)
+{
+	add_set(t, "evil")->key_len = 4;
+}
+
+static void add_foreign_objects(struct fwtable *t)
+{
+	add_object(t, "S77", NFT_OBJECT_COUNTER);
+	add_object(t, "S7", NFT_OBJECT_QUOTA); /* ours by name only */
+}
+
+static void add_foreign_rule(struct fwtable *t)
+{
+	add_rule_text(chain_of(t, "postrouting"), strdup("[immediate accept] \"S1\""));
+}
+
+static void take_rule_away(struct fwtable *t)
+{
+	struct fwchain *c = chain_of(t, "name_traffic");
+
+	free(c->rules[--c->rules_len]);
+}
+
+static void reorder_rules(struct fwtable *t)
+{
+	struct fwchain *c = chain_of(t, "name_traffic");
+	char *first = c->rules[0];
+
+	c->rules[0] = c->rules[1];
+	c->rules[1] = first;
+}
+
+static void change_policy(struct fwtable *t)
+{
+	chain_of(t, "postrouting")->policy = NF_DROP;
+}
+
+static void add_foreign_elem(struct fwtable *t)
+{
+	struct fwset *s = set_of(t, "resolver4");
+
+	s->elems = realloc(s->elems, 8);
+	memcpy(s->elems + 4, "\x7f\x7f\x7f\x7f", 4);
+	s->elems_len = 2;
+}
+
+static void empty_set(struct fwtable *t)
+{
+	set_of(t, "resolver4")->elems_len = 0;
+}
+
+static void make_set_odd(struct fwtable *t)
+{
+	set_of(t, "resolver4")->flags = NFT_SET_TIMEOUT;
+}
+
+static void take_counter_away(struct fwtable *t)
+{
+	free(t->objects[--t->objects_len].name);
+}
+
+#define REFILL_VERDICT                                     \
+	"rule \"S2 stays on the host\" of chain verdict\n" \
+	"rule \"S5 approved resolver\" of chain verdict\n" \
+	"rule \"S7 any other name traffic\" of chain verdict\n"
+#define REFILL_NAMES                                                \
+	"rules of chain name_traffic\n"                             \
+	"rule \"S1 only udp goes further\" of chain name_traffic\n" \
+	"rule \"S1 only tcp goes further\" of chain name_traffic\n"
+#define REFILL_HOOK                    \
+	"rules of chain postrouting\n" \
+	"rule \"S1 only port 53 goes further\" of chain postrouting\n"
+
+static void test_repairs(void **state)
+{
+	static const struct {
+		const char *what;
+		void (*spoil)(struct fwtable *t);
+		const char *expected; /* NULL: see the checks below */
+	} rows[] = {
+		{ "dormant", set_dormant, "table leakguard\n" },
+		{ "foreign chain", add_foreign_chain,
+		  "rules of chain evil\nremoval of chain evil\n" },
+		{ "foreign set", add_foreign_set, "removal of set evil\n" },
+		{ "foreign objects", add_foreign_objects,
+		  "removal of object S77\nremoval of object S7\n" },
+		{ "foreign rule", add_foreign_rule, REFILL_HOOK },
+		{ "rule gone", take_rule_away, REFILL_NAMES },
+		{ "rules reordered", reorder_rules, REFILL_NAMES },
+		{ "foreign element", add_foreign_elem, "1 elements out of set resolver4\n" },
+		{ "emptied set", empty_set, "1 elements into set resolver4\n" },
+		{ "set of another kind", make_set_odd,
+		  "rules of chain verdict\nremoval of set resolver4\n"
+		  "set resolver4\n1 elements into set resolver4\n" REFILL_VERDICT },
+		{ "counter gone", take_counter_away, "counter S7\n" },
+		{ "base chain's policy", change_policy, NULL },
+	};
+	struct ruleset want = rules_of("resolver = 10.0.0.1\nports = 53\n");
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		struct fwtable have = table_of(&want);
+		char notes[8192];
+
+		rows[i].spoil(&have);
+		if (rows[i].expected)
+			assert_diff(&have, &want, rows[i].what, rows[i].expected);
+		diff(&have, &want, notes, sizeof(notes));
+		assert_row(*notes, rows[i].what, "not seen");
+		/* However it is repaired: a chain that is hooked stays hooked or comes back. */
+		assert_row(!strstr(notes, "removal of chain postrouting\n") ||
+				   strstr(notes, "\nchain postrouting\n"),
+			   rows[i].what, "%s", notes);
+		fwtable_fini(&have);
+	}
+	ruleset_fini(&want);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_differs), cmocka_unit_test(test_from_nothing),
+		cmocka_unit_test(test_policy_changes),	cmocka_unit_test(test_one_of_many),
+		cmocka_unit_test(test_settling),	cmocka_unit_test(test_repairs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,320 @@
+/* ruleset.h: what holds for the rules of every policy, in all combinations of options */
+#include "unit.h"
+
+#include <netinet/in.h>
+
+#include "combinations.h"
+
+typedef void check_fn(const struct combination *c);
+
+static void for_all(check_fn *check)
+{
+	struct combination c;
+
+	for (size_t i = 0; i < COMBINATIONS; i++) {
+		combination_init(&c, i);
+		check(&c);
+		combination_fini(&c);
+	}
+}
+
+static bool is_blocking(enum verdict verdict)
+{
+	return verdict == VERDICT_DROP || verdict == VERDICT_REJECT_RESET ||
+	       verdict == VERDICT_REJECT_ADMIN;
+}
+
+static bool leads_on(const struct rule *r)
+{
+	return r->verdict == VERDICT_JUMP || r->verdict == VERDICT_GOTO;
+}
+
+static bool has_match(const struct rule *r, enum match_kind kind)
+{
+	for (size_t i = 0; i < r->matches_len; i++)
+		if (r->matches[i].kind == kind)
+			return true;
+	return false;
+}
+
+/* Its comment starts with the number, and its matches and target are all there. */
+static void check_rules(const struct combination *c)
+{
+	for (size_t i = 0; i < c->rules.chains_len; i++)
+		for (size_t k = 0; k < c->rules.chains[i].rules_len; k++) {
+			const struct rule *r = &c->rules.chains[i].rules[k];
+			char number[16];
+
+			snprintf(number, sizeof(number), "S%u ", r->promise);
+			assert_row(!strncmp(r->comment, number, strlen(number)), c->text, "%s",
+				   r->comment);
+			assert_row(r->matches_len <= RULE_MAX_MATCHES, c->text, "%s", r->comment);
+			assert_row(leads_on(r) == !!r->target, c->text, "%s", r->comment);
+			for (size_t m = 0; m < r->matches_len; m++)
+				assert_row(r->matches[m].kind != MATCH_SET ||
+						   r->matches[m].set < c->rules.sets_len,
+					   c->text, "%s", r->comment);
+		}
+}
+
+/* In the order of the promises, but where the kernel must be asked first. */
+static void check_order(const struct combination *c)
+{
+	static const char *const ordered[] = { "postrouting",	   "output",  "forward",
+					       "name_traffic",	   "verdict", "refuse",
+					       "fragment_verdict", "approved" };
+
+	for (size_t i = 0; i < LEN(ordered); i++) {
+		const struct chain *chain = chain_named(&c->rules, ordered[i]);
+
+		for (size_t k = 1; chain && k < chain->rules_len; k++)
+			assert_row(chain->rules[k - 1].promise <= chain->rules[k].promise, c->text,
+				   "chain %s: S%u before S%u", chain->name,
+				   chain->rules[k - 1].promise, chain->rules[k].promise);
+	}
+}
+
+/* The end of `verdict` is S7's drop, without condition: nothing falls off it. */
+static void check_floor(const struct combination *c)
+{
+	const struct chain *chain = chain_named(&c->rules, "verdict");
+	const struct rule *last;
+
+	assert_row(chain && chain->rules_len, c->text, "no verdict");
+	last = &chain->rules[chain->rules_len - 1];
+	assert_row(last->verdict == VERDICT_DROP && last->promise == 7 && !last->matches_len &&
+			   last->counted,
+		   c->text, "verdict ends in %s", last->comment);
+	for (size_t k = 0; k + 1 < chain->rules_len; k++)
+		assert_row(!is_blocking(chain->rules[k].verdict), c->text, "%s",
+			   chain->rules[k].comment);
+	chain = chain_named(&c->rules, "name_traffic");
+	assert_row(chain->rules_len == 2 && has_match(&chain->rules[0], MATCH_L4PROTO) &&
+			   has_match(&chain->rules[1], MATCH_L4PROTO),
+		   c->text, "name_traffic asks for more than the protocol");
+}
+
+/*
+ * A set looked into while a transaction commits can miss: sets only ever allow.
+ * So no rule that blocks has one, and what a rule with one leads to only allows.
+ */
+static void check_sets_allow(const struct combination *c)
+{
+	for (size_t i = 0; i < c->rules.chains_len; i++)
+		for (size_t k = 0; k < c->rules.chains[i].rules_len; k++) {
+			const struct rule *r = &c->rules.chains[i].rules[k];
+			const struct chain *next;
+
+			if (!has_match(r, MATCH_SET))
+				continue;
+			assert_row(r->verdict == VERDICT_ACCEPT || r->verdict == VERDICT_RETURN ||
+					   r->verdict == VERDICT_JUMP,
+				   c->text, "%s", r->comment);
+			next = r->target ? chain_named(&c->rules, r->target) : NULL;
+			for (size_t n = 0; next && n < next->rules_len; n++)
+				assert_row(next->rules[n].verdict == VERDICT_ACCEPT, c->text,
+					   "behind %s: %s", r->comment, next->rules[n].comment);
+		}
+}
+
+/* Chains exist, once, and stand after those they are jumped to from: nothing loops. */
+static void check_chains(const struct combination *c)
+{
+	const struct ruleset *rs = &c->rules;
+
+	for (size_t i = 0; i < rs->chains_len; i++) {
+		assert_row(chain_named(rs, rs->chains[i].name) == &rs->chains[i], c->text,
+			   "two chains %s", rs->chains[i].name);
+		/* Mode both without resolvers approves of none. */
+		assert_row(rs->chains[i].rules_len || !strncmp(rs->chains[i].name, "approved", 8),
+			   c->text, "%s is empty", rs->chains[i].name);
+		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
+			const struct rule *r = &rs->chains[i].rules[k];
+
+			assert_row(!r->target || chain_named(rs, r->target) > &rs->chains[i],
+				   c->text, "%s leads to %s", r->comment, r->target);
+		}
+	}
+}
+
+static void check_sets(const struct combination *c)
+{
+	for (size_t i = 0; i < c->rules.sets_len; i++) {
+		const struct set *set = &c->rules.sets[i];
+
+		assert_row(set_named(&c->rules, set->name) == set, c->text, "two sets %s",
+			   set->name);
+		assert_row(set->elems_len, c->text, "%s is empty", set->name);
+		assert_row(set->key_len == set_field_offset(set, set->fields_len) &&
+				   set->key_len <= SET_MAX_KEY,
+			   c->text, "%s has keys of %zu bytes", set->name, set->key_len);
+		for (size_t k = 1; k < set->elems_len; k++)
+			assert_row(memcmp(set->elems + (k - 1) * set->key_len,
+					  set->elems + k * set->key_len, set->key_len) < 0,
+				   c->text, "%s is not sorted", set->name);
+	}
+}
+
+static bool has_elem(const struct ruleset *rs, const char *name, const char *text)
+{
+	const struct set *set = set_named(rs, name);
+	struct addr addr;
+
+	assert_int_equal(addr_parse(text, &addr), 0);
+	for (size_t i = 0; set && i < set->elems_len; i++)
+		if (!memcmp(set->elems + i * set->key_len, addr.bytes, addr_len(&addr)))
+			return true;
+	return false;
+}
+
+/* What a path ties down is in no set that allows every path. */
+static void check_resolvers(const struct combination *c)
+{
+	static const char *const open[] = { "resolver4", "resolver4_port", "resolver6",
+					    "resolver6_port" };
+	static const char *const tied[] = { "10.64.0.7", "10.64.0.8", "10.64.0.9", "10.64.0.10" };
+	static const char *const tied6[] = { "fd64::9", "fe80::7" };
+	const bool either = c->policy.mode == POLICY_MODE_EITHER;
+
+	for (size_t i = 0; i < LEN(open); i++) {
+		const bool v6 = i >= 2;
+
+		assert_row(!has_elem(&c->rules, open[i], v6 ? "::1" : "127.0.0.53"), c->text,
+			   "loopback in %s", open[i]);
+		for (size_t k = 0; either && k < (v6 ? LEN(tied6) : LEN(tied)); k++)
+			assert_row(!has_elem(&c->rules, open[i], v6 ? tied6[k] : tied[k]), c->text,
+				   "%s in %s", v6 ? tied6[k] : tied[k], open[i]);
+	}
+	for (size_t k = 0; k < c->rules.sets_len; k++)
+		assert_row(strncmp(c->rules.sets[k].name, "tied", 4) ||
+				   c->policy.action == POLICY_ACTION_REJECT,
+			   c->text, "%s without reject", c->rules.sets[k].name);
+}
+
+static void check_counters(const struct combination *c)
+{
+	for (size_t i = 0; i < c->rules.chains_len; i++)
+		for (size_t k = 0; k < c->rules.chains[i].rules_len; k++) {
+			const struct rule *r = &c->rules.chains[i].rules[k];
+			bool found = false;
+
+			for (size_t n = 0; n < c->rules.counters_len; n++)
+				found |= c->rules.counters[n] == r->promise;
+			assert_row(!r->counted || found, c->text, "no counter for %s", r->comment);
+		}
+}
+
+static void test_rules(void **state)
+{
+	(void)state;
+	for_all(check_rules);
+	for_all(check_order);
+	for_all(check_counters);
+}
+
+static void test_floor(void **state)
+{
+	(void)state;
+	for_all(check_floor);
+}
+
+static void test_sets(void **state)
+{
+	(void)state;
+	for_all(check_sets_allow);
+	for_all(check_sets);
+	for_all(check_resolvers);
+}
+
+static void test_chains(void **state)
+{
+	(void)state;
+	for_all(check_chains);
+}
+
+/* A rule as bytes to compare; its fields only, for padding may differ. */
+static void append_rules(char *text, size_t size, const struct chain *chain)
+{
+	size_t at = strlen(text);
+
+	at += (size_t)snprintf(text + at, size - at, "%s %d\n", chain->name, chain->hook);
+	for (size_t k = 0; k < chain->rules_len; k++) {
+		const struct rule *r = &chain->rules[k];
+
+		at += (size_t)snprintf(text + at, size - at, "%u %d %s %s %d:", r->promise,
+				       r->verdict, r->target ?: "", r->comment, r->counted);
+		for (size_t m = 0; m < r->matches_len; m++)
+			at += (size_t)snprintf(text + at, size - at, " %d %u", r->matches[m].kind,
+					       r->matches[m].kind == MATCH_DPORT ?
+						       r->matches[m].port :
+						       0);
+	}
+}
+
+/* Base chains hang on ports, action and the way for fragments alone: they never change. */
+static void test_base_chains(void **state)
+{
+	static char seen[LEN(some_ports)][LEN(some_actions)][3][4096];
+	struct combination c;
+
+	(void)state;
+	for (size_t i = 0; i < COMBINATIONS; i++) {
+		char text[4096] = "", *before;
+		size_t ports = 0;
+
+		combination_init(&c, i);
+		for (size_t k = 0; k < c.rules.chains_len; k++)
+			if (c.rules.chains[k].hook != HOOK_NONE)
+				append_rules(text, sizeof(text), &c.rules.chains[k]);
+		while (!strstr(c.text, some_ports[ports]))
+			ports++;
+		before = seen[ports][c.policy.action][c.rules.fragments - FRAGMENTS_DEFRAG];
+		if (!*before)
+			strcpy(before, text);
+		assert_row(!strcmp(before, text), c.text, "base chains were\n%s and are\n%s",
+			   before, text);
+		combination_fini(&c);
+	}
+}
+
+/* The limits of a policy fit a ruleset. */
+static void test_limits(void **state)
+{
+	struct pins pins = { 0 };
+	struct policy p;
+	struct ruleset rs;
+	struct resolver r = { .addr = { .family = AF_INET } };
+	struct tunnel t = { .prefix = true };
+	char why[64];
+
+	(void)state;
+	policy_init(&p);
+	for (unsigned int i = 0; i < POLICY_MAX_TUNNELS; i++) {
+		snprintf(t.name, sizeof(t.name), "longest-name-%02u", i);
+		assert_int_equal(policy_add_tunnel(&p, &t), 0);
+	}
+	for (uint32_t i = 0; i < POLICY_MAX_RESOLVERS; i++) {
+		const uint32_t be = htonl(0x0a000000 + i);
+
+		memcpy(r.addr.bytes, &be, sizeof(be));
+		assert_int_equal(policy_add_resolver(&p, &r), 0);
+	}
+	assert_int_equal(policy_validate(&p, why, sizeof(why)), 0);
+	assert_int_equal(ruleset_build(&p, &pins, FRAGMENTS_DEFRAG, &rs), 0);
+	assert_int_equal(set_named(&rs, "resolver4")->elems_len, POLICY_MAX_RESOLVERS);
+	assert_int_equal(chain_named(&rs, "verdict")->rules_len, 1 + POLICY_MAX_TUNNELS + 1 + 1);
+	ruleset_fini(&rs);
+	ruleset_fini(&rs); /* one of all zeros is fine */
+	policy_fini(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rules),	    cmocka_unit_test(test_floor),
+		cmocka_unit_test(test_sets),	    cmocka_unit_test(test_chains),
+		cmocka_unit_test(test_base_chains), cmocka_unit_test(test_limits),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

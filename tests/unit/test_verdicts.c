@@ -1,0 +1,299 @@
+/*
+ * The rules, run on packets as the kernel would, against the promises as rules/README.md
+ * words them: for combinations of all options, all sorts of destinations and devices.
+ */
+#include "unit.h"
+
+#include <netinet/in.h>
+
+#include "combinations.h"
+
+struct packet {
+	char link[IFNAMSIZ]; /* its last device */
+	struct addr addr;
+	const char *addr_text;
+	uint8_t proto;
+	uint16_t port;
+	uint32_t mark;
+	bool later_fragment; /* it has no port */
+};
+
+enum outcome { OUTCOME_ALLOWED, OUTCOME_DROPPED, OUTCOME_REJECTED };
+
+/* --- the kernel's part: nf_tables in small --- */
+
+static bool is_in_set(const struct set *set, const struct packet *p)
+{
+	const uint16_t port_be = htons(p->port);
+	uint8_t key[SET_MAX_KEY] = { 0 };
+
+	for (size_t i = 0; i < set->fields_len; i++) {
+		const enum field field = set->fields[i];
+		const void *value = field == FIELD_OIFNAME ? (const void *)p->link :
+				    field == FIELD_L4PROTO ? (const void *)&p->proto :
+				    field == FIELD_DPORT   ? (const void *)&port_be :
+				    field == FIELD_MARK	   ? (const void *)&p->mark :
+							     (const void *)p->addr.bytes;
+
+		/* What a packet does not have, nothing of it matches. */
+		if ((field == FIELD_DADDR4 && p->addr.family != AF_INET) ||
+		    (field == FIELD_DADDR6 && p->addr.family != AF_INET6) ||
+		    (field == FIELD_DPORT && p->later_fragment))
+			return false;
+		memcpy(key + set_field_offset(set, i), value, field_len(field));
+	}
+	for (size_t i = 0; i < set->elems_len; i++)
+		if (!memcmp(set->elems + i * set->key_len, key, set->key_len))
+			return true;
+	return false;
+}
+
+static bool is_matched(const struct ruleset *rs, const struct match *m, const struct packet *p)
+{
+	const size_t name_len =
+		m->kind == MATCH_OIFNAME && m->link.prefix ? strlen(m->link.name) : IFNAMSIZ;
+
+	switch (m->kind) {
+	case MATCH_DPORT:
+		return !p->later_fragment && p->port == m->port;
+	case MATCH_L4PROTO:
+		return p->proto == m->proto;
+	case MATCH_NFPROTO:
+		return p->addr.family == m->family;
+	case MATCH_OIF_LO:
+		return !strcmp(p->link, "lo");
+	case MATCH_OIFNAME:
+		return !memcmp(p->link, m->link.name, name_len);
+	case MATCH_SET:
+		return is_in_set(&rs->sets[m->set], p);
+	case MATCH_DADDR_LO4:
+		return p->addr.family == AF_INET && p->addr.bytes[0] == 127;
+	case MATCH_DADDR_LO6:
+		return p->addr.family == AF_INET6 && addr_is_loopback(&p->addr);
+	case MATCH_MARKED:
+		return p->mark != 0;
+	case MATCH_LATER_FRAG4:
+		return p->later_fragment && p->addr.family == AF_INET;
+	case MATCH_LATER_FRAG6:
+		return p->later_fragment && p->addr.family == AF_INET6;
+	case MATCH_CT_INVALID:
+		return false;
+	}
+	return false;
+}
+
+/* Whether the chain decides; its outcome then. */
+static bool run_chain(const struct ruleset *rs, const char *name, const struct packet *p,
+		      enum outcome *ret_outcome)
+{
+	const struct chain *chain = chain_named(rs, name);
+
+	for (size_t i = 0; i < chain->rules_len; i++) {
+		const struct rule *r = &chain->rules[i];
+		bool all = true;
+
+		for (size_t m = 0; m < r->matches_len; m++)
+			all &= is_matched(rs, &r->matches[m], p);
+		if (!all)
+			continue;
+		switch (r->verdict) {
+		case VERDICT_ACCEPT:
+			*ret_outcome = OUTCOME_ALLOWED;
+			return true;
+		case VERDICT_DROP:
+			*ret_outcome = OUTCOME_DROPPED;
+			return true;
+		case VERDICT_REJECT_RESET:
+		case VERDICT_REJECT_ADMIN:
+			*ret_outcome = OUTCOME_REJECTED;
+			return true;
+		case VERDICT_RETURN:
+			return false;
+		case VERDICT_JUMP:
+			if (run_chain(rs, r->target, p, ret_outcome))
+				return true;
+			break;
+		case VERDICT_GOTO:
+			return run_chain(rs, r->target, p, ret_outcome);
+		case VERDICT_LOG:
+			break;
+		case VERDICT_TPROXY4:
+		case VERDICT_TPROXY6:
+			fail_msg("a packet reached the unreached rule");
+		}
+	}
+	return false;
+}
+
+static enum outcome run_hook(const struct ruleset *rs, const char *chain, const struct packet *p)
+{
+	enum outcome outcome;
+
+	return run_chain(rs, chain, p, &outcome) ? outcome : OUTCOME_ALLOWED;
+}
+
+/* --- the promises --- */
+
+static bool is_name_traffic(const struct policy *policy, const struct packet *p)
+{
+	bool guarded = false;
+
+	for (size_t i = 0; i < policy->ports_len; i++)
+		guarded |= policy->ports[i] == p->port;
+	return guarded && (p->proto == IPPROTO_UDP || p->proto == IPPROTO_TCP);
+}
+
+static bool is_carrier(const struct policy *policy, const struct packet *p)
+{
+	for (size_t i = 0; i < policy->endpoints_len; i++) {
+		const struct endpoint *e = &policy->endpoints[i];
+
+		if (!addr_cmp(&e->addr, &p->addr) && e->port == p->port && e->proto == p->proto &&
+		    (!e->mark || e->mark == p->mark))
+			return true;
+	}
+	return false;
+}
+
+/* To an approved resolver; `pinned`: by a path approved for it. */
+static bool is_approved(const struct policy *policy, const struct packet *p, bool any_path)
+{
+	struct addr addrs[2];
+	const struct pins pins = test_pins_of(addrs);
+
+	for (size_t i = 0; i < policy->resolvers_len; i++) {
+		const struct resolver *r = &policy->resolvers[i];
+		const bool pinned = r->path == RESOLVER_PATH_TUNNEL ||
+				    (r->path == RESOLVER_PATH_STICKY && pins_has(&pins, &r->addr));
+
+		if (addr_cmp(&r->addr, &p->addr) || (r->port && r->port != p->port) ||
+		    addr_is_loopback(&r->addr))
+			continue;
+		if (r->path == RESOLVER_PATH_LINK ? !strcmp(r->link, p->link) : any_path || !pinned)
+			return true;
+	}
+	return false;
+}
+
+static bool is_allowed(const struct combination *c, const struct packet *p)
+{
+	const struct policy *policy = &c->policy;
+	const bool either = policy->mode == POLICY_MODE_EITHER;
+	const bool tunnelled = policy_is_tunnel(policy, p->link);
+
+	if (p->later_fragment) {
+		if (policy->fragments != FRAGMENTS_DROP || p->proto == IPPROTO_ICMP)
+			return true; /* S9: reassembled before, with its port; or S1 */
+		return !strcmp(p->link, "lo") || (tunnelled && either); /* S2, S4 */
+	}
+	if (!is_name_traffic(policy, p))
+		return true; /* S1 */
+	if (!strcmp(p->link, "lo") || is_carrier(policy, p))
+		return true; /* S2, S3 */
+	if (tunnelled)
+		return either || is_approved(policy, p, true); /* S4 */
+	return either && is_approved(policy, p, false);	       /* S5, or S7 */
+}
+
+/* --- both against each other --- */
+
+static void describe(const struct combination *c, const struct packet *p, const char *hook,
+		     enum outcome outcome)
+{
+	static const char *const words[] = { "allowed", "dropped", "rejected" };
+
+	fail_msg("%s%s through %s, protocol %u port %u mark %u%s: %s at %s", c->text, p->addr_text,
+		 p->link, p->proto, p->port, p->mark, p->later_fragment ? " later fragment" : "",
+		 words[outcome], hook);
+}
+
+/* One that a path ties down: its last device decides, and that is not known at output. */
+static bool is_tied(const struct combination *c, const struct packet *p)
+{
+	struct addr addrs[2];
+	const struct pins pins = test_pins_of(addrs);
+
+	for (size_t i = 0; i < c->policy.resolvers_len; i++) {
+		const struct resolver *r = &c->policy.resolvers[i];
+
+		if (!addr_cmp(&r->addr, &p->addr) && !addr_is_loopback(&p->addr) &&
+		    (c->policy.mode == POLICY_MODE_BOTH || r->path == RESOLVER_PATH_LINK ||
+		     r->path == RESOLVER_PATH_TUNNEL ||
+		     (r->path == RESOLVER_PATH_STICKY && pins_has(&pins, &r->addr))))
+			return true;
+	}
+	return false;
+}
+
+static void check_packet(const struct combination *c, const struct packet *p)
+{
+	const bool allowed = is_allowed(c, p);
+	enum outcome outcome = run_hook(&c->rules, "postrouting", p);
+
+	if (outcome != (allowed ? OUTCOME_ALLOWED : OUTCOME_DROPPED))
+		describe(c, p, "postrouting", outcome);
+	if (c->policy.action != POLICY_ACTION_REJECT)
+		return;
+
+	/* What is forwarded has its last address and device by then. */
+	outcome = run_hook(&c->rules, "forward", p);
+	if (outcome != (allowed || p->later_fragment ? OUTCOME_ALLOWED : OUTCOME_REJECTED))
+		describe(c, p, "forward", outcome);
+
+	/* At output only what no re-routing can save is refused. */
+	outcome = run_hook(&c->rules, "output", p);
+	if (outcome == OUTCOME_DROPPED ||
+	    (outcome == OUTCOME_REJECTED &&
+	     (allowed || p->mark || addr_is_loopback(&p->addr) || is_tied(c, p))))
+		describe(c, p, "output", outcome);
+	if (outcome == OUTCOME_ALLOWED && !allowed && !p->mark && !p->later_fragment &&
+	    !addr_is_loopback(&p->addr) && !is_tied(c, p))
+		describe(c, p, "output", outcome);
+}
+
+static void check_all_packets(const struct combination *c)
+{
+	static const char *const links[] = { "lo", "wg0", "wg00", "tun0", "eth0" };
+	static const char *const addrs[] = {
+		"127.0.0.53",	"192.0.2.53",	"10.64.0.7",   "10.64.0.8",   "10.64.0.9",
+		"10.64.0.10",	"8.8.4.4",	"203.0.113.7", "203.0.113.8", "::1",
+		"fe80::7",	"fd64::9",	"2001:db8::7", "2001:db8::8", "2001:db8::53",
+		"2001:db8::54", "2001:db8::99",
+	};
+	static const uint16_t ports[] = { 53, 853, 1, 443 };
+	static const uint8_t protos[] = { IPPROTO_UDP, IPPROTO_TCP, IPPROTO_ICMP };
+
+	for (size_t a = 0; a < LEN(addrs); a++)
+		for (size_t l = 0; l < LEN(links); l++)
+			for (size_t i = 0; i < LEN(ports) * LEN(protos) * 4; i++) {
+				struct packet p = { .addr_text = addrs[a],
+						    .port = ports[i / 12],
+						    .proto = protos[i / 4 % 3],
+						    .mark = i % 2 ? 7 : 0,
+						    .later_fragment = i / 2 % 2 };
+
+				strcpy(p.link, links[l]);
+				addr_parse(addrs[a], &p.addr);
+				check_packet(c, &p);
+			}
+}
+
+static void test_verdicts(void **state)
+{
+	struct combination c;
+
+	(void)state;
+	/* Every seventh: coprime to the number of each choice, so that all pairs come. */
+	for (size_t i = 0; i < COMBINATIONS; i += 7) {
+		combination_init(&c, i);
+		check_all_packets(&c);
+		combination_fini(&c);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_verdicts) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
