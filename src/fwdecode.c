@@ -118,12 +118,24 @@ static const struct {
 	{ "endpoint6_mark", AF_INET6, 28, take_endpoint_mark },
 };
 
+#define PORTS_COMMENT "] \"S1 any port but "
+
+static void read_ports(struct policy *p, const char *list)
+{
+	unsigned int port;
+	int n;
+
+	while (sscanf(list, "%5u%n", &port, &n) == 1 && port <= 65535) {
+		(void)policy_add_port(p, (uint16_t)port);
+		list += n + (list[n] == ',');
+	}
+}
+
 /* Ports, tunnel prefixes and the log stand in rules alone; their text carries them. */
 static void read_comment(struct policy *p, const char *rule)
 {
 	struct tunnel t = { .prefix = true };
 	const char *comment = strrchr(rule, ']');
-	unsigned int port;
 	uint32_t rate, group;
 	char name[IFNAMSIZ + 1];
 
@@ -134,8 +146,8 @@ static void read_comment(struct policy *p, const char *rule)
 		p->log_rate = rate;
 		p->log_group = group;
 	}
-	if (sscanf(comment, "] \"S1 only port %5u", &port) == 1 && port <= 65535)
-		(void)policy_add_port(p, (uint16_t)port);
+	if (!strncmp(comment, PORTS_COMMENT, strlen(PORTS_COMMENT)))
+		read_ports(p, comment + strlen(PORTS_COMMENT));
 	if (sscanf(comment, "] \"S4 through tunnel %15[^*\"]*", name) == 1 &&
 	    !ifname_parse(name, t.name))
 		(void)policy_add_tunnel(p, &t);

@@ -193,35 +193,72 @@ static void lookup(struct fwexpr *fx, const struct set *set)
 	set_str(fx, e, NFTNL_EXPR_LOOKUP_SET, set->name);
 }
 
-static void match_zero_of(struct fwexpr *fx, const void *bits, size_t len)
+/* (reg 1 & bits) OP 0 */
+static void compare_bits(struct fwexpr *fx, const void *bits, size_t len, uint32_t op)
 {
 	static const uint8_t zeros[4];
 
 	mask(fx, bits, len);
-	cmp(fx, NFT_CMP_NEQ, zeros, len);
+	cmp(fx, op, zeros, len);
 }
 
-static void later_fragment(struct fwexpr *fx, sa_family_t family)
+/* The fragment offset of an IPv4 header, OP 0 */
+static void fragment_offset4(struct fwexpr *fx, uint32_t op)
 {
-	const uint16_t bits_be = htons(family == AF_INET ? IP_OFFMASK : 0xfff8);
+	const uint16_t bits_be = htons(IP_OFFMASK);
+
+	nfproto(fx, AF_INET);
+	payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct iphdr, frag_off), 2, NFT_REG_1);
+	compare_bits(fx, &bits_be, sizeof(bits_be), op);
+}
+
+/* Bytes of an IPv6 fragment header, wherever it stands; with flags, whether it is there. */
+static void fragment_header6(struct fwexpr *fx, uint32_t offset, uint32_t len, uint32_t flags)
+{
 	struct nftnl_expr *e;
 
-	nfproto(fx, family);
-	if (family == AF_INET) {
-		payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct iphdr, frag_off), 2,
-			NFT_REG_1);
-	} else {
-		e = add_expr(fx, "exthdr");
-		if (!e)
-			return;
-		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
-		nftnl_expr_set_u8(e, NFTNL_EXPR_EXTHDR_TYPE, IPPROTO_FRAGMENT);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OFFSET,
-				   offsetof(struct ip6_frag, ip6f_offlg));
-		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_LEN, 2);
-		nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_IPV6);
+	nfproto(fx, AF_INET6);
+	e = add_expr(fx, "exthdr");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
+	nftnl_expr_set_u8(e, NFTNL_EXPR_EXTHDR_TYPE, IPPROTO_FRAGMENT);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OFFSET, offset);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_LEN, len);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_IPV6);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_EXTHDR_FLAGS, flags);
+}
+
+static void later_fragment6(struct fwexpr *fx)
+{
+	const uint16_t bits_be = htons(0xfff8); /* RFC 8200, 4.5 */
+
+	fragment_header6(fx, offsetof(struct ip6_frag, ip6f_offlg), 2, 0);
+	compare_bits(fx, &bits_be, sizeof(bits_be), NFT_CMP_NEQ);
+}
+
+static void no_fragment6(struct fwexpr *fx)
+{
+	const uint8_t absent = 0;
+
+	fragment_header6(fx, 0, 1, NFT_EXTHDR_F_PRESENT);
+	cmp(fx, NFT_CMP_EQ, &absent, sizeof(absent));
+}
+
+static void other_dport(struct fwexpr *fx, const struct ruleset *rs)
+{
+	for (size_t i = 0; i < rs->ports_len; i++) {
+		const uint16_t port_be = htons(rs->ports[i]);
+
+		dport(fx, NFT_REG_1);
+		cmp(fx, NFT_CMP_NEQ, &port_be, sizeof(port_be));
 	}
-	match_zero_of(fx, &bits_be, sizeof(bits_be));
+}
+
+static void not_protocol(struct fwexpr *fx, uint8_t proto)
+{
+	meta(fx, NFT_META_L4PROTO, NFT_REG_1);
+	cmp(fx, NFT_CMP_NEQ, &proto, sizeof(proto));
 }
 
 static void ct_invalid(struct fwexpr *fx)
@@ -233,7 +270,7 @@ static void ct_invalid(struct fwexpr *fx)
 		return;
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, NFT_CT_STATE);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
-	match_zero_of(fx, &bit, sizeof(bit));
+	compare_bits(fx, &bit, sizeof(bit), NFT_CMP_NEQ);
 }
 
 static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct match *m)
@@ -246,6 +283,13 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 	case MATCH_DPORT:
 		dport(fx, NFT_REG_1);
 		cmp(fx, NFT_CMP_EQ, &port_be, sizeof(port_be));
+		break;
+	case MATCH_OTHER_DPORT:
+		other_dport(fx, rs);
+		break;
+	case MATCH_NO_PORTS:
+		not_protocol(fx, IPPROTO_UDP);
+		not_protocol(fx, IPPROTO_TCP);
 		break;
 	case MATCH_L4PROTO:
 		meta(fx, NFT_META_L4PROTO, NFT_REG_1);
@@ -278,11 +322,17 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		meta(fx, NFT_META_MARK, NFT_REG_1);
 		cmp(fx, NFT_CMP_NEQ, &no_mark, sizeof(no_mark));
 		break;
+	case MATCH_HAS_PORT4:
+		fragment_offset4(fx, NFT_CMP_EQ);
+		break;
+	case MATCH_HAS_PORT6:
+		no_fragment6(fx);
+		break;
 	case MATCH_LATER_FRAG4:
-		later_fragment(fx, AF_INET);
+		fragment_offset4(fx, NFT_CMP_NEQ);
 		break;
 	case MATCH_LATER_FRAG6:
-		later_fragment(fx, AF_INET6);
+		later_fragment6(fx);
 		break;
 	case MATCH_CT_INVALID:
 		ct_invalid(fx);

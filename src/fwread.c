@@ -338,13 +338,14 @@ int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
 	int err = 0;
 
 	for (int i = 0; i < READ_TRIES; i++) {
-		*ret_table = (struct fwtable){ 0 };
-		err = read_once(fs, ret_table);
-		if (!err && ret_table->generation)
+		struct fwtable table = { 0 };
+
+		err = read_once(fs, &table);
+		if (!err && (table.generation || i == READ_TRIES - 1)) {
+			*ret_table = table;
 			return 0;
-		if (!err && i == READ_TRIES - 1)
-			return 0;
-		fwtable_fini(ret_table);
+		}
+		fwtable_fini(&table);
 		if (err && err != -EINTR)
 			return err;
 	}

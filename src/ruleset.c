@@ -395,7 +395,7 @@ static void add_verdict_chain(struct builder *b)
 	counted(add_rule(b, 7, VERDICT_DROP, "any other name traffic"), true);
 }
 
-/* th dport N jump TARGET, for each guarded port */
+/* th dport N jump TARGET, for each guarded port: where only what is known to be refused counts */
 static void add_port_rules(struct builder *b, const char *target)
 {
 	for (size_t i = 0; i < b->policy->ports_len; i++) {
@@ -407,24 +407,61 @@ static void add_port_rules(struct builder *b, const char *target)
 	}
 }
 
-/* meta l4proto udp goto TARGET: other protocols have other things at the port's offset */
-static void add_protocol_rules(struct builder *b, unsigned int promise, const char *target)
+/* th dport != 53 th dport != 853 VERDICT */
+static struct rule *add_other_port_rule(struct builder *b, enum verdict verdict)
+{
+	char ports[RULESET_TEXT] = "";
+	size_t at = 0;
+	struct rule *r;
+
+	for (size_t i = 0; i < b->policy->ports_len; i++)
+		at += (size_t)snprintf(ports + at, sizeof(ports) - at, "%s%u", i ? "," : "",
+				       b->policy->ports[i]);
+	r = add_rule(b, 1, verdict, "any port but %s", ports);
+	add_match(r, (struct match){ .kind = MATCH_OTHER_DPORT });
+	return r;
+}
+
+/*
+ * The hot path: all that other packets ever meet.  A later fragment has to be
+ * told first: for a field of two bytes the kernel takes whatever stands where
+ * the port would be (nft_payload_fast_eval()), and lets a name's bytes pass.
+ */
+static void add_hot_path(struct builder *b)
+{
+	static const enum match_kind has_port[] = { MATCH_HAS_PORT4, MATCH_HAS_PORT6 };
+	struct rule *r;
+
+	for (size_t i = 0; i < 2; i++) {
+		/* ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
+		/* exthdr frag missing th dport != 53 th dport != 853 accept */
+		r = add_other_port_rule(b, VERDICT_ACCEPT);
+		r->matches[r->matches_len++] = r->matches[0];
+		r->matches[0].kind = has_port[i];
+	}
+	/* jump name_traffic */
+	r = add_rule(b, 1, VERDICT_JUMP, "the rest is looked at");
+	r->target = "name_traffic";
+}
+
+/* meta l4proto udp goto verdict: other protocols have other things at the port's offset */
+static void add_protocol_rules(struct builder *b)
 {
 	static const uint8_t protos[] = { IPPROTO_UDP, IPPROTO_TCP };
 
 	for (size_t i = 0; i < sizeof(protos); i++) {
-		struct rule *r = add_rule(b, promise, VERDICT_GOTO, "only %s goes further",
+		struct rule *r = add_rule(b, 1, VERDICT_GOTO, "only %s goes further",
 					  proto_format(protos[i]));
 
-		r->target = target;
+		r->target = "verdict";
 		add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = protos[i] });
 	}
 }
 
 /*
  * S9.  A rule that no packet ever reaches, whose mere presence makes the kernel
- * reassemble datagrams before any other hook (facts.md section 6).  With
- * FRAGMENTS_DROP there is no such rule, and later fragments are dropped.
+ * reassemble datagrams before any other hook.  With FRAGMENTS_DROP there is no
+ * such rule, and every later fragment meets the chain `fragment`.
  */
 static void add_defrag_chain(struct builder *b)
 {
@@ -451,30 +488,33 @@ static void add_defrag_chain(struct builder *b)
 	}
 }
 
-/* ip frag-off & 0x1fff != 0 jump fragment; frag frag-off != 0 jump fragment */
-static void add_fragment_port_rules(struct builder *b)
+/* ip frag-off & 0x1fff != 0 goto fragment; frag frag-off != 0 goto fragment */
+static void add_fragment_rules(struct builder *b)
 {
 	static const enum match_kind kinds[] = { MATCH_LATER_FRAG4, MATCH_LATER_FRAG6 };
 
-	for (size_t i = 0; b->rs->fragments == FRAGMENTS_DROP && i < 2; i++) {
-		struct rule *r = add_rule(b, 9, VERDICT_JUMP, "later fragments have no port");
+	for (size_t i = 0; i < 2; i++) {
+		struct rule *r = add_rule(b, 9, VERDICT_GOTO, "a later fragment has no port");
 
 		r->target = "fragment";
 		add_match(r, (struct match){ .kind = kinds[i] });
 	}
 }
 
-/* No port to go by: of TCP and UDP only what stays inside passes. */
-static void add_fragment_chains(struct builder *b)
+/*
+ * What comes here although the kernel reassembles is a fragment that its sender
+ * kept from it (IP_NODEFRAG of raw sockets, an early notrack rule).  With no
+ * port to go by, of TCP, UDP and what hides its protocol only what stays
+ * inside passes.
+ */
+static void add_fragment_chain(struct builder *b)
 {
 	struct rule *r;
 
-	if (b->rs->fragments != FRAGMENTS_DROP)
-		return;
 	add_chain(b, "fragment", HOOK_NONE);
-	add_protocol_rules(b, 9, "fragment_verdict");
-
-	add_chain(b, "fragment_verdict", HOOK_NONE);
+	/* meta l4proto != udp meta l4proto != tcp return */
+	r = add_rule(b, 1, VERDICT_RETURN, "another protocol's");
+	add_match(r, (struct match){ .kind = MATCH_NO_PORTS });
 	r = add_rule(b, 2, VERDICT_ACCEPT, "stays on the host");
 	add_match(r, (struct match){ .kind = MATCH_OIF_LO });
 	if (b->policy->mode == POLICY_MODE_EITHER)
@@ -556,12 +596,10 @@ static void add_approved_chains(struct builder *b)
 
 static void choose_counters(struct ruleset *rs)
 {
-	static const unsigned int always[] = { 2, 3, 4, 5, 7 };
+	static const unsigned int numbers[] = { 2, 3, 4, 5, 7, 9 };
 
-	memcpy(rs->counters, always, sizeof(always));
-	rs->counters_len = sizeof(always) / sizeof(always[0]);
-	if (rs->fragments == FRAGMENTS_DROP)
-		rs->counters[rs->counters_len++] = 9;
+	memcpy(rs->counters, numbers, sizeof(numbers));
+	rs->counters_len = sizeof(numbers) / sizeof(numbers[0]);
 }
 
 int ruleset_build(const struct policy *p, const struct pins *pins, enum fragments how,
@@ -573,6 +611,8 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	*rs = (struct ruleset){ .log_group = p->log_group,
 				.log_rate = p->log_rate,
 				.fragments = how };
+	memcpy(rs->ports, p->ports, sizeof(rs->ports));
+	rs->ports_len = p->ports_len;
 	choose_counters(rs);
 
 	fill_tunnels(&b);
@@ -582,14 +622,15 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 		sort_elems(&rs->sets[i]);
 
 	add_chain(&b, "postrouting", HOOK_POSTROUTING);
-	add_port_rules(&b, "name_traffic");
-	add_fragment_port_rules(&b);
+	add_hot_path(&b);
 	add_refusals(&b);
 	add_chain(&b, "name_traffic", HOOK_NONE);
-	add_protocol_rules(&b, 1, "verdict");
+	add_fragment_rules(&b);
+	add_other_port_rule(&b, VERDICT_RETURN);
+	add_protocol_rules(&b);
 	add_verdict_chain(&b);
 	add_approved_chains(&b);
-	add_fragment_chains(&b);
+	add_fragment_chain(&b);
 	add_defrag_chain(&b);
 
 	if (b.err)

@@ -13,7 +13,8 @@
  * - Base chains never change.  What changes are the rules of regular chains
  *   and the elements of sets.
  * - Packets that are no name traffic meet the compares of one base chain and
- *   nothing else.
+ *   nothing else.  They let go what can be seen to go elsewhere; a packet whose
+ *   port cannot be seen (a later fragment) is looked at, not let go.
  */
 #ifndef RULESET_H
 #define RULESET_H
@@ -25,8 +26,8 @@
 #include "policy.h"
 
 #define RULESET_TABLE "leakguard"
-#define RULESET_NAME  32 /* chain, set and counter names, with NUL */
-#define RULESET_TEXT  80 /* a rule's comment, with NUL; the kernel takes 128 */
+#define RULESET_NAME  32  /* chain, set and counter names, with NUL */
+#define RULESET_TEXT  128 /* a rule's comment, with NUL; nft takes no longer one */
 
 /* The fields a set's key is made of, in the order they are written. */
 enum field {
@@ -52,7 +53,9 @@ struct set {
 
 enum match_kind {
 	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
+	MATCH_OTHER_DPORT, /* th dport != N for each guarded port */
 	MATCH_L4PROTO,	   /* meta l4proto N */
+	MATCH_NO_PORTS,	   /* meta l4proto != udp meta l4proto != tcp */
 	MATCH_NFPROTO,	   /* meta nfproto ipv4|ipv6 */
 	MATCH_OIF_LO,	   /* oif "lo", by its index, which is 1 in every namespace */
 	MATCH_OIFNAME,	   /* oifname "wg0" or "tun*" */
@@ -60,6 +63,8 @@ enum match_kind {
 	MATCH_DADDR_LO4,   /* ip daddr 127.0.0.0/8 */
 	MATCH_DADDR_LO6,   /* ip6 daddr ::1 */
 	MATCH_MARKED,	   /* meta mark != 0 */
+	MATCH_HAS_PORT4,   /* ip frag-off & 0x1fff == 0: IPv4, and no later fragment */
+	MATCH_HAS_PORT6,   /* exthdr frag missing: IPv6, and no fragment at all */
 	MATCH_LATER_FRAG4, /* ip frag-off & 0x1fff != 0 */
 	MATCH_LATER_FRAG6, /* frag frag-off != 0 */
 	MATCH_CT_INVALID,  /* ct state invalid */
@@ -120,6 +125,8 @@ struct ruleset {
 	size_t sets_len;
 	unsigned int counters[8]; /* S numbers that have a counter */
 	size_t counters_len;
+	uint16_t ports[POLICY_MAX_PORTS]; /* for MATCH_OTHER_DPORT, host order */
+	size_t ports_len;
 	uint32_t log_group, log_rate; /* for VERDICT_LOG */
 	enum fragments fragments;     /* how S9 is kept: never FRAGMENTS_AUTO */
 };

@@ -74,6 +74,13 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_DPORT:
 		fprintf(out, "th dport %u ", m->port);
 		break;
+	case MATCH_OTHER_DPORT:
+		for (size_t i = 0; i < rs->ports_len; i++)
+			fprintf(out, "th dport != %u ", rs->ports[i]);
+		break;
+	case MATCH_NO_PORTS:
+		fputs("meta l4proto != udp meta l4proto != tcp ", out);
+		break;
 	case MATCH_L4PROTO:
 		fprintf(out, "meta l4proto %s ", proto_format(m->proto));
 		break;
@@ -100,6 +107,12 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		break;
 	case MATCH_MARKED:
 		fputs("meta mark != 0x00000000 ", out);
+		break;
+	case MATCH_HAS_PORT4:
+		fputs("ip frag-off & 8191 == 0 ", out);
+		break;
+	case MATCH_HAS_PORT6:
+		fputs("exthdr frag missing ", out);
 		break;
 	case MATCH_LATER_FRAG4:
 		fputs("ip frag-off & 8191 != 0 ", out);

@@ -35,21 +35,22 @@ bool state_remove_up(struct state *s, const char *link)
 
 int state_put_up(struct state *s, const char *link, const struct resolver *resolvers, size_t n)
 {
-	struct up up = { .resolvers_len = n };
+	/* One element more than needed: calloc(0) may return NULL. */
+	struct resolver *tied = calloc(n + 1, sizeof(*tied));
+	struct up up = { .resolvers = tied, .resolvers_len = n };
 
-	up.resolvers = calloc(n + 1, sizeof(*up.resolvers));
-	if (!up.resolvers)
+	if (!tied)
 		return -ENOMEM;
 	strncpy(up.link, link, IFNAMSIZ - 1);
 	for (size_t i = 0; i < n; i++) {
-		up.resolvers[i] = resolvers[i];
-		up.resolvers[i].path = RESOLVER_PATH_LINK;
-		memcpy(up.resolvers[i].link, up.link, IFNAMSIZ);
+		tied[i] = resolvers[i];
+		tied[i].path = RESOLVER_PATH_LINK;
+		memcpy(tied[i].link, up.link, IFNAMSIZ);
 	}
 
 	state_remove_up(s, link);
 	if (s->ups_len == STATE_MAX_UPS) {
-		free(up.resolvers);
+		free(tied);
 		return -E2BIG;
 	}
 	s->ups[s->ups_len++] = up;
