@@ -37,15 +37,16 @@ int state_put_up(struct state *s, const char *link, const struct resolver *resol
 {
 	/* One element more than needed: calloc(0) may return NULL. */
 	struct resolver *tied = calloc(n + 1, sizeof(*tied));
-	struct up up = { .resolvers = tied, .resolvers_len = n };
+	char name[IFNAMSIZ] = "";
+	struct up *up;
 
 	if (!tied)
 		return -ENOMEM;
-	strncpy(up.link, link, IFNAMSIZ - 1);
+	strncpy(name, link, IFNAMSIZ - 1);
 	for (size_t i = 0; i < n; i++) {
 		tied[i] = resolvers[i];
 		tied[i].path = RESOLVER_PATH_LINK;
-		memcpy(tied[i].link, up.link, IFNAMSIZ);
+		memcpy(tied[i].link, name, IFNAMSIZ);
 	}
 
 	state_remove_up(s, link);
@@ -53,7 +54,10 @@ int state_put_up(struct state *s, const char *link, const struct resolver *resol
 		free(tied);
 		return -E2BIG;
 	}
-	s->ups[s->ups_len++] = up;
+	up = &s->ups[s->ups_len++];
+	memcpy(up->link, name, IFNAMSIZ);
+	up->resolvers = tied;
+	up->resolvers_len = n;
 	return 0;
 }
 
