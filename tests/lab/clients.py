@@ -45,6 +45,9 @@ PROGRAMS = {
     "dig -b +tcp": lambda a, n: [*DIG, "+short", "+tcp", "-b", _wan_address(a),
                                  f"@{a}", n],
     "dig padded": lambda a, n: [*DIG, "+short", "+padding=512", f"@{a}", n],
+    "dig +bufsize": lambda a, n: [*DIG, "+short", "+bufsize=4096", "+dnssec",
+                                  f"@{a}", n],
+    "dig +tls": lambda a, n: [*DIG, "+short", "+tls", f"@{a}", n],
     "kdig": lambda a, n: [*KDIG, "+short", f"@{a}", n],
     "kdig +tcp": lambda a, n: [*KDIG, "+short", "+tcp", f"@{a}", n],
     "kdig +tls": lambda a, n: [*KDIG, "+short", "+tls", f"@{a}", n],
@@ -119,15 +122,27 @@ def _udp_socket(address, link):
     return _socket(address, socket.SOCK_DGRAM, link=link)
 
 
-def _send_raw(namespace, address, link, *datagrams):
-    """Packets with their own IP header."""
-    del namespace
+def send_raw(address, link, *datagrams, options=()):
+    """Packets with their own IP header, from the namespace we are in.
+
+    All are sent, also after a refusal: what follows the first fragment must
+    be stopped for itself. The first refusal is raised in the end.
+    """
+    refusal = None
     with _socket(address, socket.SOCK_RAW, socket.IPPROTO_RAW, link) as sock:
+        for option in options:
+            sock.setsockopt(*option)
         for datagram in datagrams:
-            sock.sendto(datagram, (address, 0))
+            try:
+                sock.sendto(datagram, (address, 0))
+            except OSError as error:
+                refusal = refusal or error
+    if refusal:
+        raise refusal
 
 
-def _source(namespace, address):
+def source_of(namespace, address):
+    """The namespace's own address of the same family."""
     both = {"host": labnet.HOST_WAN, "lan": labnet.LAN_CLIENT}[namespace.name]
     return both.v6 if ":" in address else both.v4
 
@@ -135,7 +150,7 @@ def _source(namespace, address):
 def _datagram(namespace, address, label, size=0):
     """A UDP query; made larger with its label all over, to be recognised."""
     pad = (label.encode() * (size // len(label) + 1))[:size]
-    return packets.udp(_source(namespace, address), address,
+    return packets.udp(source_of(namespace, address), address,
                        next(_source_ports), PORT, make_query(label, pad=pad))
 
 
@@ -217,27 +232,27 @@ def _multicast(_, address, link, label):
 @crafted("own header")
 def _own_header(namespace, address, link, label):
     build = packets.ipv6 if ":" in address else packets.ipv4
-    _send_raw(namespace, address, link,
-              build(_source(namespace, address), address, packets.UDP,
-                    _datagram(namespace, address, label)))
+    send_raw(address, link,
+             build(source_of(namespace, address), address, packets.UDP,
+                   _datagram(namespace, address, label)))
 
 
 @crafted("own header tcp")
 def _own_header_tcp(namespace, address, link, label):
     del label
     build, source = (packets.ipv6 if ":" in address else packets.ipv4,
-                     _source(namespace, address))
+                     source_of(namespace, address))
     syn = packets.tcp_syn(source, address, next(_source_ports), PORT)
-    _send_raw(namespace, address, link,
-              build(source, address, packets.TCP, syn))
+    send_raw(address, link,
+             build(source, address, packets.TCP, syn))
 
 
 @crafted("own header with options", families=(4,))
 def _own_header_options(namespace, address, link, label):
     record_route = bytes([packets.NOP, packets.RECORD_ROUTE, 7, 4, 0, 0, 0, 0])
-    _send_raw(namespace, address, link,
-              packets.ipv4(_source(namespace, address), address, packets.UDP,
-                           _datagram(namespace, address, label), record_route))
+    send_raw(address, link,
+             packets.ipv4(source_of(namespace, address), address, packets.UDP,
+                          _datagram(namespace, address, label), record_route))
 
 
 @crafted("options", families=(4,))
@@ -271,19 +286,19 @@ def _extension_chain(namespace, address, link, label):
              + packets.options_header(packets.ROUTING)
              + packets.routing_header(packets.DESTINATION)
              + packets.options_header(packets.UDP))
-    _send_raw(namespace, address, link,
-              packets.ipv6(_source(namespace, address), address,
-                           packets.HOP_BY_HOP,
-                           chain + _datagram(namespace, address, label)))
+    send_raw(address, link,
+             packets.ipv6(source_of(namespace, address), address,
+                          packets.HOP_BY_HOP,
+                          chain + _datagram(namespace, address, label)))
 
 
 @crafted("atomic fragment", families=(6,), is_fragment=True)
 def _atomic_fragment(namespace, address, link, label):
     head = packets.fragment_header(packets.UDP, 0, 0, 1)
-    _send_raw(namespace, address, link,
-              packets.ipv6(_source(namespace, address), address,
-                           packets.FRAGMENT,
-                           head + _datagram(namespace, address, label)))
+    send_raw(address, link,
+             packets.ipv6(source_of(namespace, address), address,
+                          packets.FRAGMENT,
+                          head + _datagram(namespace, address, label)))
 
 
 @crafted("large query", is_fragment=True)
@@ -295,9 +310,9 @@ def _large_query(_, address, link, label):
 
 def _send_fragments(namespace, address, link, label, sizes, keep=slice(None)):
     datagram = _datagram(namespace, address, label, 600)
-    pieces = packets.fragments(_source(namespace, address), address, datagram,
+    pieces = packets.fragments(source_of(namespace, address), address, datagram,
                                sizes)
-    _send_raw(namespace, address, link, *pieces[keep])
+    send_raw(address, link, *pieces[keep])
 
 
 @crafted("fragments", is_fragment=True)

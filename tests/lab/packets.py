@@ -5,6 +5,7 @@ import socket
 import struct
 
 UDP, TCP, ICMP = socket.IPPROTO_UDP, socket.IPPROTO_TCP, socket.IPPROTO_ICMP
+SYN, PSH, ACK = 2, 8, 16
 MORE_FRAGMENTS = 1
 NOP, RECORD_ROUTE = 1, 7  # IPv4 options
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
@@ -38,12 +39,18 @@ def udp(src, dst, sport, dport, payload):
     return head + struct.pack("!H", total or 0xffff) + payload
 
 
-def tcp_syn(src, dst, sport, dport):
-    """A connection request without options."""
+def tcp(src, dst, sport, dport, flags, payload=b""):
+    """A segment without options."""
     head = struct.pack("!HHIIBBH", sport, dport, random.getrandbits(32), 0,
-                       5 << 4, 2, 65535)
-    total = checksum(_pseudo_header(src, dst, TCP, 20) + head + b"\0\0\0\0")
-    return head + struct.pack("!HH", total, 0)
+                       5 << 4, flags, 65535)
+    total = checksum(_pseudo_header(src, dst, TCP, 20 + len(payload)) + head
+                     + b"\0\0\0\0" + payload)
+    return head + struct.pack("!HH", total, 0) + payload
+
+
+def tcp_syn(src, dst, sport, dport):
+    """A connection request."""
+    return tcp(src, dst, sport, dport, SYN)
 
 
 def ipv4(src, dst, proto, payload, options=b"", fragment=(0, 0, None)):
@@ -78,17 +85,22 @@ def fragment_header(header, offset, more, ident):
     return struct.pack("!BBHI", header, 0, offset | more, ident)
 
 
-def fragments(src, dst, datagram, sizes):
-    """Cut a UDP datagram; `sizes`: bytes of each piece but the last."""
+def fragments(src, dst, datagram, sizes, header=UDP, before=b""):
+    """Cut a datagram; `sizes`: bytes of each piece but the last.
+
+    `header`: the number of what it starts with; IPv6 only: `before`, a
+    destination options header in front of the fragment header.
+    """
     ident, offset, pieces = random.getrandbits(16), 0, []
     for size in (*sizes, len(datagram)):
         piece = datagram[offset:offset + size]
         more = MORE_FRAGMENTS if offset + len(piece) < len(datagram) else 0
         if ":" in dst:
-            head = fragment_header(UDP, offset, more, ident)
-            pieces.append(ipv6(src, dst, FRAGMENT, head + piece))
+            head = before + fragment_header(header, offset, more, ident)
+            pieces.append(ipv6(src, dst, DESTINATION if before else FRAGMENT,
+                               head + piece))
         else:
-            pieces.append(ipv4(src, dst, UDP, piece,
+            pieces.append(ipv4(src, dst, header, piece,
                                fragment=(offset, more, ident)))
         offset += len(piece)
     return pieces
