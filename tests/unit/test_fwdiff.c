@@ -173,6 +173,18 @@ static void test_nothing_differs(void **state)
 	}
 }
 
+/* The rules that hang on the guarded ports. */
+#define ADD_HOOK(ports)                                             \
+	"rule \"S1 any port but " ports "\" of chain postrouting\n" \
+	"rule \"S1 any port but " ports "\" of chain postrouting\n" \
+	"rule \"S1 the rest is looked at\" of chain postrouting\n"
+#define ADD_NAMES(ports)                                                   \
+	"rule \"S9 a later fragment has no port\" of chain name_traffic\n" \
+	"rule \"S9 a later fragment has no port\" of chain name_traffic\n" \
+	"rule \"S1 any port but " ports "\" of chain name_traffic\n"       \
+	"rule \"S1 only udp goes further\" of chain name_traffic\n"        \
+	"rule \"S1 only tcp goes further\" of chain name_traffic\n"
+
 /* From nothing to the least policy: table first, each part before what uses it. */
 static void test_from_nothing(void **state)
 {
@@ -182,17 +194,18 @@ static void test_from_nothing(void **state)
 	(void)state;
 	assert_diff(&nothing, &want, "from nothing",
 		    "table leakguard\n"
-		    "chain postrouting\nchain name_traffic\nchain verdict\nchain defrag\n"
-		    "counter S2\ncounter S3\ncounter S4\ncounter S5\ncounter S7\n"
-		    "set tunnel\n1 elements into set tunnel\n"
-		    "rule \"S1 only port 53 goes further\" of chain postrouting\n"
-		    "rule \"S1 only udp goes further\" of chain name_traffic\n"
-		    "rule \"S1 only tcp goes further\" of chain name_traffic\n"
-		    "rule \"S2 stays on the host\" of chain verdict\n"
-		    "rule \"S4 through a tunnel\" of chain verdict\n"
-		    "rule \"S7 any other name traffic\" of chain verdict\n"
-		    "rule \"S9 never reached: turns reassembly on\" of chain defrag\n"
-		    "rule \"S9 never reached: turns reassembly on\" of chain defrag\n");
+		    "chain postrouting\nchain name_traffic\nchain verdict\nchain fragment\nchain defrag\n"
+		    "counter S2\ncounter S3\ncounter S4\ncounter S5\ncounter S7\ncounter S9\n"
+		    "set tunnel\n1 elements into set tunnel\n" ADD_HOOK("53") ADD_NAMES(
+			    "53") "rule \"S2 stays on the host\" of chain verdict\n"
+				  "rule \"S4 through a tunnel\" of chain verdict\n"
+				  "rule \"S7 any other name traffic\" of chain verdict\n"
+				  "rule \"S1 another protocol's\" of chain fragment\n"
+				  "rule \"S2 stays on the host\" of chain fragment\n"
+				  "rule \"S4 through a tunnel\" of chain fragment\n"
+				  "rule \"S9 a fragment without a port\" of chain fragment\n"
+				  "rule \"S9 never reached: turns reassembly on\" of chain defrag\n"
+				  "rule \"S9 never reached: turns reassembly on\" of chain defrag\n");
 	ruleset_fini(&want);
 }
 
@@ -222,9 +235,8 @@ static void test_policy_changes(void **state)
 		  "rule \"S2 stays on the host\" of chain verdict\n"
 		  "rule \"S7 any other name traffic\" of chain verdict\n" },
 		{ "ports = 53\n", "ports = 53,853\n",
-		  "rules of chain postrouting\n"
-		  "rule \"S1 only port 53 goes further\" of chain postrouting\n"
-		  "rule \"S1 only port 853 goes further\" of chain postrouting\n" },
+		  "rules of chain postrouting\nrules of chain name_traffic\n" ADD_HOOK("53,853")
+			  ADD_NAMES("53,853") },
 	};
 
 	(void)state;
@@ -375,13 +387,8 @@ static void take_counter_away(struct fwtable *t)
 	"rule \"S2 stays on the host\" of chain verdict\n" \
 	"rule \"S5 approved resolver\" of chain verdict\n" \
 	"rule \"S7 any other name traffic\" of chain verdict\n"
-#define REFILL_NAMES                                                \
-	"rules of chain name_traffic\n"                             \
-	"rule \"S1 only udp goes further\" of chain name_traffic\n" \
-	"rule \"S1 only tcp goes further\" of chain name_traffic\n"
-#define REFILL_HOOK                    \
-	"rules of chain postrouting\n" \
-	"rule \"S1 only port 53 goes further\" of chain postrouting\n"
+#define REFILL_NAMES "rules of chain name_traffic\n" ADD_NAMES("53")
+#define REFILL_HOOK  "rules of chain postrouting\n" ADD_HOOK("53")
 
 static void test_repairs(void **state)
 {
@@ -404,7 +411,7 @@ static void test_repairs(void **state)
 		{ "set of another kind", make_set_odd,
 		  "rules of chain verdict\nremoval of set resolver4\n"
 		  "set resolver4\n1 elements into set resolver4\n" REFILL_VERDICT },
-		{ "counter gone", take_counter_away, "counter S7\n" },
+		{ "counter gone", take_counter_away, "counter S9\n" },
 		{ "base chain's policy", change_policy, NULL },
 	};
 	struct ruleset want = rules_of("resolver = 10.0.0.1\nports = 53\n");

@@ -60,9 +60,8 @@ static void check_rules(const struct combination *c)
 /* In the order of the promises, but where the kernel must be asked first. */
 static void check_order(const struct combination *c)
 {
-	static const char *const ordered[] = { "postrouting",	   "output",  "forward",
-					       "name_traffic",	   "verdict", "refuse",
-					       "fragment_verdict", "approved" };
+	static const char *const ordered[] = { "postrouting", "output",	  "forward", "verdict",
+					       "refuse",      "approved", "fragment" };
 
 	for (size_t i = 0; i < LEN(ordered); i++) {
 		const struct chain *chain = chain_named(&c->rules, ordered[i]);
@@ -88,10 +87,6 @@ static void check_floor(const struct combination *c)
 	for (size_t k = 0; k + 1 < chain->rules_len; k++)
 		assert_row(!is_blocking(chain->rules[k].verdict), c->text, "%s",
 			   chain->rules[k].comment);
-	chain = chain_named(&c->rules, "name_traffic");
-	assert_row(chain->rules_len == 2 && has_match(&chain->rules[0], MATCH_L4PROTO) &&
-			   has_match(&chain->rules[1], MATCH_L4PROTO),
-		   c->text, "name_traffic asks for more than the protocol");
 }
 
 /*

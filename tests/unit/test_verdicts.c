@@ -13,9 +13,9 @@ struct packet {
 	struct addr addr;
 	const char *addr_text;
 	uint8_t proto;
-	uint16_t port;
+	uint16_t port; /* of a later fragment: what stands where a port would be */
 	uint32_t mark;
-	bool later_fragment; /* it has no port */
+	bool later_fragment;
 };
 
 enum outcome { OUTCOME_ALLOWED, OUTCOME_DROPPED, OUTCOME_REJECTED };
@@ -37,8 +37,7 @@ static bool is_in_set(const struct set *set, const struct packet *p)
 
 		/* What a packet does not have, nothing of it matches. */
 		if ((field == FIELD_DADDR4 && p->addr.family != AF_INET) ||
-		    (field == FIELD_DADDR6 && p->addr.family != AF_INET6) ||
-		    (field == FIELD_DPORT && p->later_fragment))
+		    (field == FIELD_DADDR6 && p->addr.family != AF_INET6))
 			return false;
 		memcpy(key + set_field_offset(set, i), value, field_len(field));
 	}
@@ -55,7 +54,18 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 
 	switch (m->kind) {
 	case MATCH_DPORT:
-		return !p->later_fragment && p->port == m->port;
+		return p->port == m->port;
+	case MATCH_OTHER_DPORT:
+		for (size_t i = 0; i < rs->ports_len; i++)
+			if (p->port == rs->ports[i])
+				return false;
+		return true;
+	case MATCH_NO_PORTS:
+		return p->proto != IPPROTO_UDP && p->proto != IPPROTO_TCP;
+	case MATCH_HAS_PORT4:
+		return !p->later_fragment && p->addr.family == AF_INET;
+	case MATCH_HAS_PORT6:
+		return !p->later_fragment && p->addr.family == AF_INET6;
 	case MATCH_L4PROTO:
 		return p->proto == m->proto;
 	case MATCH_NFPROTO:
@@ -182,9 +192,9 @@ static bool is_allowed(const struct combination *c, const struct packet *p)
 	const bool tunnelled = policy_is_tunnel(policy, p->link);
 
 	if (p->later_fragment) {
-		if (policy->fragments != FRAGMENTS_DROP || p->proto == IPPROTO_ICMP)
-			return true; /* S9: reassembled before, with its port; or S1 */
-		return !strcmp(p->link, "lo") || (tunnelled && either); /* S2, S4 */
+		if (p->proto == IPPROTO_ICMP)
+			return true;					/* S1 */
+		return !strcmp(p->link, "lo") || (tunnelled && either); /* S2, S4, or S9 */
 	}
 	if (!is_name_traffic(policy, p))
 		return true; /* S1 */
@@ -237,7 +247,8 @@ static void check_packet(const struct combination *c, const struct packet *p)
 
 	/* What is forwarded has its last address and device by then. */
 	outcome = run_hook(&c->rules, "forward", p);
-	if (outcome != (allowed || p->later_fragment ? OUTCOME_ALLOWED : OUTCOME_REJECTED))
+	if (outcome == OUTCOME_DROPPED || (outcome == OUTCOME_REJECTED && allowed) ||
+	    (outcome == OUTCOME_ALLOWED && !allowed && !p->later_fragment))
 		describe(c, p, "forward", outcome);
 
 	/* At output only what no re-routing can save is refused. */

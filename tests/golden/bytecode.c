@@ -1,0 +1,82 @@
+/*
+ * bytecode - print the expressions of the rules that a configuration makes
+ *
+ *	bytecode FILE
+ *
+ * In libnftnl's own words, one expression a line under each rule's chain and
+ * comment: what nft itself shows with --debug=netlink.  No kernel is asked.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+
+#include "config.h"
+#include "fwexpr.h"
+#include "ruleset.h"
+
+static int print_expr(struct nftnl_expr *e, void *data)
+{
+	char buf[1024];
+
+	(void)data;
+	if (nftnl_expr_snprintf(buf, sizeof(buf), e, NFTNL_OUTPUT_DEFAULT, 0) < 0)
+		return -1;
+	printf("  [ %s %s]\n", nftnl_expr_get_str(e, NFTNL_EXPR_NAME), buf);
+	return 0;
+}
+
+static int print_rules(const struct ruleset *rs)
+{
+	for (size_t i = 0; i < rs->chains_len; i++) {
+		const struct chain *chain = &rs->chains[i];
+
+		for (size_t k = 0; k < chain->rules_len; k++) {
+			struct nftnl_rule *rule;
+			int bad;
+
+			if (fwexpr_build_rule(rs, chain, &chain->rules[k], &rule))
+				return -ENOMEM;
+			printf("%s \"%s\"\n", chain->name, fwexpr_comment(rule));
+			bad = nftnl_expr_foreach(rule, print_expr, NULL) < 0;
+			nftnl_rule_free(rule);
+			if (bad)
+				return -EIO;
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct pins no_pins = { 0 };
+	char text[CONFIG_ERR] = "out of memory";
+	struct policy policy;
+	struct ruleset rules;
+	int err;
+
+	if (argc != 2) {
+		fputs("usage: bytecode FILE\n", stderr);
+		return 2;
+	}
+	policy_init(&policy);
+	err = config_read_file(argv[1], &policy, text);
+	if (!err)
+		err = policy_validate(&policy, text, sizeof(text));
+	if (!err)
+		err = ruleset_build(&policy, &no_pins,
+				    policy.fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG :
+									 policy.fragments,
+				    &rules);
+	if (!err) {
+		err = print_rules(&rules);
+		ruleset_fini(&rules);
+	}
+	if (err)
+		fprintf(stderr, "bytecode: %s\n", text);
+	policy_fini(&policy);
+	return err || fflush(stdout) ? 1 : 0;
+}
