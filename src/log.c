@@ -10,7 +10,8 @@ void log_set_level(enum log_level level)
 	level_now = level;
 }
 
-static void print(enum log_level level, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+print(enum log_level level, const char *format, va_list args)
 {
 	char line[1024];
 

@@ -17,8 +17,8 @@ static const char *const some_resolvers[] = {
 	"",
 	"resolver = 127.0.0.53\nresolver = ::1\n",
 	"resolver = 192.0.2.53\nresolver = 10.64.0.9\nresolver = fd64::9\n",
-	"resolver = 192.0.2.53@53\nresolver = 2001:db8::53\nresolver = [2001:db8::54]@853\n"
-	"resolver = 10.64.0.10 via tunnel\nresolver = 10.64.0.9@53\n",
+	("resolver = 192.0.2.53@53\nresolver = 2001:db8::53\nresolver = [2001:db8::54]@853\n"
+	 "resolver = 10.64.0.10 via tunnel\nresolver = 10.64.0.9@53\n"),
 };
 static const char *const some_links[] = { "",
 					  "resolver = 10.64.0.7 via wg0\nresolver = fe80::7%wg0\n"
