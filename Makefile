@@ -96,10 +96,15 @@ soak: program
 
 # --- for those who change it ---
 
-.PHONY: lint format
+.PHONY: lint format tests-build print-flags
 lint:
 	$(Q)scripts/setup lint
 	$(Q)scripts/lint
+
+tests-build: $(UNIT) $(if $(wildcard tests/golden/bytecode.c),$(TEST_BUILD)/bytecode)
+
+print-flags:
+	@echo $(ALL_CFLAGS)
 
 format:
 	clang-format -i $(wildcard src/*.[ch] tests/*/*.[ch])
