@@ -1,15 +1,15 @@
 """Clients of all sorts: seen without the guard, not seen with it."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import labnet
-from clients import CRAFTED, PROGRAMS, dig_big, run_program, send_crafted
+from clients import CRAFTED, PROGRAMS, run_program, send_crafted
 
 PUBLIC = labnet.RESOLVERS["public"]
 APPROVED = labnet.RESOLVERS["approved"]
-FRAGMENT_WAYS = ("auto", "defrag", "conntrack", "drop")
 
 
 @pytest.fixture(scope="module")
@@ -20,24 +20,12 @@ def lab():
         yield made
 
 
-@pytest.fixture
-def masquerade(lab, request):
-    """Masquerading, and with it conntrack, where the parameter says so."""
-    if request.param:
-        lab.host.nft(labnet.HOST_MASQUERADE)
-    yield
-    if request.param:
-        lab.host.nft("delete table inet lab_nat")
-
-
 def _by_family(addresses, family):
     return addresses.v4 if family == 4 else addresses.v6
 
 
-def _cases(only_fragments=False):
+def _cases():
     for name, sender in CRAFTED.items():
-        if only_fragments and not sender.is_fragment:
-            continue
         yield from itertools.product(
             [name], sender.origins, sender.families)
 
@@ -52,19 +40,50 @@ def _descriptions(found):
     return "got out: " + "; ".join(map(str, found))
 
 
-@pytest.mark.parametrize("family", [4, 6])
+@pytest.fixture
+def public_is_near(lab):
+    """The resolver has a route of its own, past any tunnel."""
+    routes = [f"{address} via {gateway}"
+              for address, gateway in zip(PUBLIC, labnet.GATEWAY)]
+    lab.host.ip(*(f"route add {route}" for route in routes))
+    yield
+    lab.host.ip(*(f"route del {route}" for route in routes))
+
+
+def ask_both(lab, program, addresses=PUBLIC):
+    """IPv4 and IPv6 at once; what they were told, and what was seen."""
+    with lab.watch(lab.host) as seen, ThreadPoolExecutor(2) as threads:
+        asked = list(threads.map(
+            lambda address: run_program(lab.host, program, address),
+            addresses))
+    return [one.answer for one in asked], seen.name_traffic()
+
+
+@pytest.mark.usefixtures("public_is_near")
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_program(lab, guard, program, family):
-    public, approved = (_by_family(resolver, family)
-                        for resolver in (PUBLIC, APPROVED))
-    assert run_program(lab.host, program, public).answer == "public"
-    guard.enable(resolver=[*APPROVED])
-    asked = []
-    found = _what_got_out(lab, lambda: asked.append(
-        run_program(lab.host, program, public)))
+def test_program(lab, guard, make_tunnel, program):
+    """Before the tunnel, beside it and after it."""
+    tunnel = make_tunnel("veth")
+    answers, found = ask_both(lab, program)
+    assert answers == ["public"] * 2
+    assert {packet.dst for packet in found} == set(PUBLIC), "the control"
+    guard.enable(tunnel=tunnel.link, resolver=[*APPROVED])
+    for change in (lambda: None, tunnel.up, tunnel.down):
+        change()
+        answers, found = ask_both(lab, program)
+        assert not found, _descriptions(found)
+        assert answers == [None] * 2
+    assert ask_both(lab, program, APPROVED)[0] == ["approved"] * 2
+
+
+@pytest.mark.parametrize("program", sorted(
+    name for name in PROGRAMS if " -b" not in name))
+def test_program_through_the_tunnel(lab, guard, veth_tunnel, program):
+    """Where its route leads into the tunnel, the program gets its answer."""
+    guard.enable(tunnel=veth_tunnel.link)
+    answers, found = ask_both(lab, program)
     assert not found, _descriptions(found)
-    assert asked[0].answer is None
-    assert run_program(lab.host, program, approved).answer == "approved"
+    assert answers == ["public"] * 2
 
 
 @pytest.mark.parametrize("name, origin, family", _cases())
@@ -78,41 +97,33 @@ def test_crafted(lab, guard, name, origin, family):
     assert not found, _descriptions(found)
 
 
-@pytest.mark.parametrize("name, family", [
-    (name, family) for name, origin, family in _cases() if origin == "host"])
-def test_crafted_past_the_tunnel(lab, guard, veth_tunnel, name, family):
-    """A tunnel is up, and the socket is bound to the physical link."""
-    address = _by_family(PUBLIC, family)
+@pytest.fixture
+def lan_past_the_tunnel(lab):
+    """The LAN client's packets are routed to the WAN whatever the tunnel."""
+    v4, v6 = (f"rule add from {address} lookup {labnet.WAN_TABLE}"
+              for address in labnet.LAN_CLIENT)
+    lab.host.ip(v4)
+    lab.host.ip6(v6)
+    yield
+    lab.host.ip(v4.replace("add", "del"))
+    lab.host.ip6(v6.replace("add", "del"))
+
+
+@pytest.mark.usefixtures("lan_past_the_tunnel")
+@pytest.mark.parametrize("name, origin, family", _cases())
+def test_crafted_past_the_tunnel(lab, guard, veth_tunnel, name, origin,
+                                 family):
+    """A tunnel is up; sockets of the host are bound to the physical link."""
+    namespace, address = getattr(lab, origin), _by_family(PUBLIC, family)
+    link = "wan0" if origin == "host" else None
 
     def send():
-        send_crafted(name, lab.host, address, "wan0")
+        send_crafted(name, namespace, address, link)
 
     assert _what_got_out(lab, send), "the control"
     guard.enable(tunnel=veth_tunnel.link, resolver=[*APPROVED])
     found = _what_got_out(lab, send)
     assert not found, _descriptions(found)
-
-
-@pytest.mark.parametrize("masquerade", [True, False], indirect=True)
-@pytest.mark.parametrize("way", FRAGMENT_WAYS)
-def test_fragments(lab, guard, way, masquerade):
-    """S9, each way of dealing with them, with and without conntrack."""
-    del masquerade
-    guard.enable(tunnel="tun0", resolver=[*APPROVED], fragments=way)
-    for name, origin, family in _cases(only_fragments=True):
-        namespace, address = getattr(lab, origin), _by_family(PUBLIC, family)
-        with lab.watch() as seen:
-            send_crafted(name, namespace, address)
-        found = seen.name_traffic()
-        assert not found, f"{name}, {origin}: {_descriptions(found)}"
-
-
-@pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("origin", ["host", "lan"])
-def test_large_answer(lab, guard, origin, family):
-    """An answer in fragments from the approved resolver still arrives."""
-    namespace, address = getattr(lab, origin), _by_family(APPROVED, family)
-    plain = dig_big(namespace, address).result.stdout
-    assert len(plain) > 2000
-    guard.enable(resolver=[*APPROVED])
-    assert len(dig_big(namespace, address).result.stdout) == len(plain)
+    veth_tunnel.down()
+    found = _what_got_out(lab, send)
+    assert not found, _descriptions(found)
