@@ -13,16 +13,27 @@ from tunnels import KINDS
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "soak: takes long; runs in full with LAB_SOAK=1")
+    config.addinivalue_line(
+        "markers", "root: more than a user namespace allows")
     netns.require_private()
 
 
+def has_root():
+    """Root itself, not the root of a user namespace."""
+    identity_map = "0 0 4294967295"
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return " ".join(file.read().split()) == identity_map
+
+
 def pytest_collection_modifyitems(items):
-    if os.environ.get("LAB_SOAK") == "1":
-        return
-    skip = pytest.mark.skip(reason="a soak: set LAB_SOAK=1")
+    left_out = {}
+    if os.environ.get("LAB_SOAK") != "1":
+        left_out["soak"] = pytest.mark.skip(reason="a soak: set LAB_SOAK=1")
+    if not has_root():
+        left_out["root"] = pytest.mark.skip(reason="needs root")
     for item in items:
-        if "soak" in item.keywords:
-            item.add_marker(skip)
+        for keyword in left_out.keys() & set(item.keywords):
+            item.add_marker(left_out[keyword])
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +59,8 @@ def make_tunnel(lab):
     made = []
 
     def make(kind, **options):
+        if kind != "veth" and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+            pytest.skip("no access to /dev/net/tun")
         made.append(KINDS[kind](lab, **options))
         return made[-1]
 

@@ -156,7 +156,8 @@ def test_loopback_address_sent_elsewhere(lab, guard, veth_tunnel, foreign,
     for address in PUBLIC:  # else it would leave through the tunnel
         lab.host.ip(f"route add {address} via {_gateway(address)}")
     try:
-        walk(lab, guard, veth_tunnel, probes_to([LOCAL_PUBLIC], ports=(53, 853)),
+        walk(lab, guard, veth_tunnel,
+             probes_to([LOCAL_PUBLIC], ports=(53, 853)),
              probes_to([LOCAL_APPROVED], ports=(53, 853)))
     finally:
         lab.host.ip(*(f"route del {address}" for address in PUBLIC))

@@ -82,6 +82,7 @@ def test_tunnel_carries(lab, make_tunnel, kind):
     assert answers() == {"forged"}
 
 
+@pytest.mark.root
 def test_capture_is_complete(lab):
     """Every packet of a burst from two threads, without any waiting."""
     count, each = 2, 3000

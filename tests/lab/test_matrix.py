@@ -163,16 +163,6 @@ def test_matrix_by_policy(lab, guard, make_tunnel, mode, action):
     assert not found, report(found)
 
 
-def test_matrix_without_masquerade(lab, guard, make_tunnel):
-    """Without conntrack on the host: the LAN's own addresses on the wire."""
-    lab.host.nft("delete table inet lab_nat")
-    try:
-        found = run_states(lab, guard, make_tunnel("veth"))
-    finally:
-        lab.host.nft(labnet.HOST_MASQUERADE)
-    assert not found, report(found)
-
-
 def test_carrier_on_port_53(lab, guard, make_tunnel):
     """S3: WireGuard on UDP 53 cannot connect until its endpoint is allowed;
     allowed, it opens nothing else."""
@@ -184,6 +174,40 @@ def test_carrier_on_port_53(lab, guard, make_tunnel):
     guard.disable()
     found = run_states(lab, guard, tunnel, endpoint=tunnel.endpoint)
     assert not found, report(found)
+
+
+@pytest.mark.parametrize("mark, is_allowed", [(0x51, True), (0x52, False)])
+def test_carrier_by_mark(lab, guard, make_tunnel, mark, is_allowed):
+    """S3: with mark=N only packets that carry WireGuard's mark."""
+    tunnel = make_tunnel("wireguard", port=53, fwmark=0x51)
+    guard.enable(tunnel=tunnel.link,
+                 endpoint=f"{tunnel.endpoint},mark={mark}")
+    if is_allowed:
+        tunnel.up(timeout=5)
+    else:
+        with pytest.raises(TimeoutError):
+            tunnel.up(timeout=1)
+    volley = fire(lab, endpoint_probes(("udp",), (53,)))
+    assert not any(o.seen for o in volley), "without the mark"
+
+
+def endpoint_probes(protos=("udp", "tcp"), ports=(53, 853)):
+    return [Probe(origin, way, family, port, proto, address)
+            for origin in ("host", "lan") for way in ("routed", "wan")
+            for family, address in zip((4, 6), labnet.VPN_ENDPOINT)
+            for proto in protos for port in ports]
+
+
+def test_endpoint_is_exact(lab, guard):
+    """S3: that address, protocol and port; not the other of any of them."""
+    volley = fire(lab, endpoint_probes())
+    assert all(o.seen for o in volley), "control"
+    v4, v6 = labnet.VPN_ENDPOINT
+    guard.enable(tunnel="tun0", endpoint=[f"{v4}:53/udp", f"[{v6}]:853/tcp"])
+    volley = fire(lab, endpoint_probes())
+    got_out = {(o.probe.family, o.probe.proto, o.probe.port)
+               for o in volley if o.seen}
+    assert got_out == {(4, "udp", 53), (6, "tcp", 853)}
 
 
 @pytest.mark.parametrize("family", [4, 6])

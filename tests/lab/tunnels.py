@@ -55,7 +55,7 @@ class Tunnel:
         self._route()
         for address in labnet.TUNNEL_FAR:
             netns.wait_until(lambda a=address: self.carries(a),
-                             f"{self.link} carries packets to {address}", timeout)
+                             f"{self.link} carries to {address}", timeout)
         return self
 
     def down(self):
@@ -207,7 +207,8 @@ class OpenVpnTunnel(_ProgramTunnel):
 class WireguardTunnel(_ProgramTunnel):
     """wireguard-go at both ends; set up through wg(8)."""
 
-    def __init__(self, lab, full=True, port=WIREGUARD_PORT, link="wg0", fwmark=0):
+    def __init__(self, lab, full=True, port=WIREGUARD_PORT, link="wg0",
+                 fwmark=0):
         super().__init__(lab, full)
         self.link, self.far_link = link, f"{link}far"
         self.carrier_port, self.fwmark = port, fwmark
