@@ -7,7 +7,9 @@ and once the sentinel is there, whatever is not there will not come.
 
 import ctypes
 import dataclasses
+import errno
 import ipaddress
+import itertools
 import os
 import select
 import socket
@@ -17,6 +19,9 @@ import time
 TCP, UDP = socket.IPPROTO_TCP, socket.IPPROTO_UDP
 NAME_PORTS = (53, 853)
 SENTINEL_PORT = 9  # discard (RFC 863)
+# Never the same twice within conntrack's memory: a connection that was once
+# masqueraded for the LAN would refuse the host's packet from the same port.
+_sentinel_sources = itertools.cycle(range(40000, 65000))
 
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4
@@ -249,6 +254,7 @@ def send_sentinels(namespace, destination, link=None):
         if link:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE,
                             link.encode())
+        _bind_sentinel(sock)
     with sock:
         for cpu in sorted(allowed):
             os.sched_setaffinity(0, {cpu})
@@ -257,6 +263,17 @@ def send_sentinels(namespace, destination, link=None):
             tokens.append(token)
     os.sched_setaffinity(0, allowed)
     return tokens
+
+
+def _bind_sentinel(sock):
+    for port in itertools.islice(_sentinel_sources, 100):
+        try:
+            sock.bind(("", port))
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise RuntimeError("no source port left for a sentinel")
 
 
 def _send_despite_refusals(sock, data, address):
