@@ -179,6 +179,19 @@ def generation(namespace):
     return struct.unpack_from("!I", answer, 24)[0]
 
 
-def without_counts(listing):
-    """A listing without what packets change in it."""
-    return re.sub(r"packets \d+ bytes \d+", "packets N bytes N", listing)
+def comparable(listing):
+    """A table's listing without counts, in one order.
+
+    Sets and their elements are listed in the order they came; what a chain
+    does depends on the order of its rules, which stays.
+    """
+    text = re.sub(r"packets \d+ bytes \d+", "packets N bytes N", listing)
+    text = re.sub(r"elements = \{([^}]*)\}", _sort_elements, text)
+    head, _, body = text.partition("{\n")
+    blocks = [block.strip() for block in body.rstrip("}\n").split("\n\n")]
+    return "\n\n".join([head, *sorted(blocks)])
+
+
+def _sort_elements(found):
+    elements = sorted(one.strip() for one in found.group(1).split(","))
+    return "elements = { " + ", ".join(elements) + " }"
