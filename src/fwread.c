@@ -19,6 +19,7 @@
 #include "fwexpr.h"
 #include "fwsock.h"
 #include "ruleset.h"
+#include "ruleset_sets.h"
 
 #define READ_TRIES 20 /* each takes well below a millisecond; only a storm of commits needs more */
 
@@ -252,34 +253,6 @@ static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, mnl_cb_t c
 	return rd->err ?: err;
 }
 
-static int compare_elems(const void *a, const void *b, void *len)
-{
-	return memcmp(a, b, *(uint32_t *)len);
-}
-
-/*
- * A hash set that grows while it is dumped can list a key twice (rhashtable
- * moves elements in the background, also after the commit); one is kept.
- */
-static void sort_elems(struct fwset *set)
-{
-	const size_t len = set->key_len;
-	size_t kept = 0;
-
-	if (set->elems_len < 2)
-		return;
-	qsort_r(set->elems, set->elems_len, len, compare_elems, &set->key_len);
-	for (size_t i = 1; i < set->elems_len; i++) {
-		uint8_t *last = set->elems + kept * len;
-
-		if (memcmp(last, set->elems + i * len, len)) {
-			kept++;
-			memmove(last + len, set->elems + i * len, len);
-		}
-	}
-	set->elems_len = kept + 1;
-}
-
 static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
 {
 	_Alignas(struct nlmsghdr) char buf[1024];
@@ -294,8 +267,12 @@ static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
 	rd->set = set;
 	err = fwsock_query(fs, nlh, take_elems, rd);
 	err = rd->err ?: err;
+	/*
+	 * A hash set that grows while it is dumped can list a key twice (rhashtable
+	 * moves elements in the background, also after the commit); one is kept.
+	 */
 	if (!err)
-		sort_elems(set);
+		set->elems_len = keys_sort_unique(set->elems, set->elems_len, set->key_len);
 	return err;
 }
 

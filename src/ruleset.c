@@ -1,4 +1,5 @@
 #include "ruleset.h"
+#include "ruleset_sets.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,122 +24,13 @@
  * add_refusals() allows for that.
  */
 
-size_t field_len(enum field field)
-{
-	static const uint8_t lens[] = {
-		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_DADDR4] = 4, [FIELD_DADDR6] = 16,
-		[FIELD_L4PROTO] = 1,	    [FIELD_DPORT] = 2,	[FIELD_MARK] = 4,
-	};
-
-	return lens[field];
-}
-
-size_t set_field_offset(const struct set *set, size_t i)
-{
-	size_t offset = 0;
-
-	while (i--)
-		offset += (field_len(set->fields[i]) + 3) & ~(size_t)3;
-	return offset;
-}
-
-bool pins_has(const struct pins *pins, const struct addr *addr)
-{
-	size_t low = 0, high = pins->len;
-
-	while (low < high) {
-		const size_t mid = low + (high - low) / 2;
-		const int c = addr_cmp(&pins->addrs[mid], addr);
-
-		if (!c)
-			return true;
-		if (c < 0)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return false;
-}
-
 /* The ruleset under construction.  The first error sticks and every later call does nothing. */
 struct builder {
 	struct ruleset *rs;
 	const struct policy *policy;
-	const struct pins *pins;
 	int err;
 	struct rule scratch; /* what calls after an error write into */
-	struct set scratch_set;
 };
-
-/* Index of a set made on first use; its name tells its fields. */
-static struct set *use_set(struct builder *b, const char *name, size_t fields_len,
-			   const enum field *fields)
-{
-	struct ruleset *rs = b->rs;
-	struct set *set;
-
-	for (size_t i = 0; i < rs->sets_len; i++)
-		if (!strcmp(rs->sets[i].name, name))
-			return &rs->sets[i];
-	if (b->err || rs->sets_len == RULESET_MAX_SETS) {
-		b->err = b->err ?: -ENOMEM;
-		return &b->scratch_set;
-	}
-	set = &rs->sets[rs->sets_len++];
-	set->name = name;
-	set->fields_len = fields_len;
-	memcpy(set->fields, fields, fields_len * sizeof(*fields));
-	set->key_len = set_field_offset(set, fields_len);
-	return set;
-}
-
-static void add_elem(struct builder *b, struct set *set, const void *const *values)
-{
-	uint8_t *key;
-
-	if (b->err)
-		return;
-	if (set->elems_len == set->elems_room) {
-		const size_t room = set->elems_room ? set->elems_room * 2 : 16;
-		uint8_t *elems = realloc(set->elems, room * set->key_len);
-
-		if (!elems) {
-			b->err = -ENOMEM;
-			return;
-		}
-		set->elems = elems;
-		set->elems_room = room;
-	}
-	key = set->elems + set->elems_len++ * set->key_len;
-	memset(key, 0, set->key_len);
-	for (size_t i = 0; i < set->fields_len; i++) /* a caller gives a value for each field */
-		/* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
-		memcpy(key + set_field_offset(set, i), values[i], field_len(set->fields[i]));
-}
-
-static int compare_keys(const void *a, const void *b, void *len)
-{
-	return memcmp(a, b, *(size_t *)len);
-}
-
-static void sort_elems(struct set *set)
-{
-	size_t kept = 0;
-
-	if (set->elems_len < 2)
-		return;
-	qsort_r(set->elems, set->elems_len, set->key_len, compare_keys, &set->key_len);
-	for (size_t i = 1; i < set->elems_len; i++) {
-		uint8_t *last = set->elems + kept * set->key_len;
-		const uint8_t *key = set->elems + i * set->key_len;
-
-		if (!memcmp(last, key, set->key_len))
-			continue;
-		kept++;
-		memmove(last + set->key_len, key, set->key_len);
-	}
-	set->elems_len = kept + 1;
-}
 
 static void add_chain(struct builder *b, const char *name, enum hook hook)
 {
@@ -217,92 +109,6 @@ static void add_set_rule(struct builder *b, unsigned int promise, bool count, en
 		struct rule *r = counted(add_rule(b, promise, verdict, "%s", comment), count);
 
 		add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
-	}
-}
-
-/* --- the sets --- */
-
-static void fill_tunnels(struct builder *b)
-{
-	static const enum field fields[] = { FIELD_OIFNAME };
-	const struct policy *p = b->policy;
-
-	for (size_t i = 0; i < p->tunnels_len; i++)
-		if (!p->tunnels[i].prefix)
-			add_elem(b, use_set(b, "tunnel", 1, fields),
-				 (const void *[]){ p->tunnels[i].name });
-}
-
-static void fill_endpoints(struct builder *b)
-{
-	static const char *const names[2][2] = { { "endpoint4", "endpoint4_mark" },
-						 { "endpoint6", "endpoint6_mark" } };
-	const struct policy *p = b->policy;
-
-	for (size_t i = 0; i < p->endpoints_len; i++) {
-		const struct endpoint *e = &p->endpoints[i];
-		const bool v6 = e->addr.family == AF_INET6;
-		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_L4PROTO,
-					      FIELD_DPORT, FIELD_MARK };
-		const uint16_t port_be = htons(e->port);
-
-		add_elem(b, use_set(b, names[v6][e->mark != 0], e->mark ? 4 : 3, fields),
-			 (const void *[]){ e->addr.bytes, &e->proto, &port_be, &e->mark });
-	}
-}
-
-static void fill_tied(struct builder *b, const struct resolver *r)
-{
-	const bool v6 = r->addr.family == AF_INET6;
-	const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4 };
-
-	if (b->policy->action == POLICY_ACTION_REJECT)
-		add_elem(b, use_set(b, v6 ? "tied6" : "tied4", 1, fields),
-			 (const void *[]){ r->addr.bytes });
-}
-
-static void fill_link_resolver(struct builder *b, const struct resolver *r)
-{
-	const struct policy *p = b->policy;
-	const bool v6 = r->addr.family == AF_INET6;
-	const enum field fields[] = { FIELD_OIFNAME, v6 ? FIELD_DADDR6 : FIELD_DADDR4,
-				      FIELD_DPORT };
-	struct set *set = use_set(b, v6 ? "resolver6_link" : "resolver4_link", 3, fields);
-
-	for (size_t i = 0; i < p->ports_len; i++) {
-		const uint16_t port_be = htons(r->port ? r->port : p->ports[i]);
-
-		add_elem(b, set, (const void *[]){ r->link, r->addr.bytes, &port_be });
-	}
-}
-
-static void fill_resolvers(struct builder *b)
-{
-	static const char *const names[2][2] = { { "resolver4", "resolver4_port" },
-						 { "resolver6", "resolver6_port" } };
-	const struct policy *p = b->policy;
-
-	for (size_t i = 0; i < p->resolvers_len; i++) {
-		const struct resolver *r = &p->resolvers[i];
-		const bool v6 = r->addr.family == AF_INET6;
-		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
-		const uint16_t port_be = htons(r->port);
-		const bool pinned =
-			r->path == RESOLVER_PATH_TUNNEL ||
-			(r->path == RESOLVER_PATH_STICKY && pins_has(b->pins, &r->addr));
-
-		if (addr_is_loopback(&r->addr))
-			continue; /* S2 has it; on any other link it would be forged */
-		if (r->path == RESOLVER_PATH_LINK)
-			fill_link_resolver(b, r);
-		if (pinned || r->path == RESOLVER_PATH_LINK || p->mode == POLICY_MODE_BOTH)
-			fill_tied(b, r);
-		if (r->path == RESOLVER_PATH_LINK)
-			continue;
-		if (pinned && p->mode == POLICY_MODE_EITHER)
-			continue; /* S4 has it, through any tunnel */
-		add_elem(b, use_set(b, names[v6][r->port != 0], r->port ? 2 : 1, fields),
-			 (const void *[]){ r->addr.bytes, &port_be });
 	}
 }
 
@@ -607,7 +413,7 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 		  struct ruleset *ret_ruleset)
 {
 	struct ruleset *rs = ret_ruleset;
-	struct builder b = { .rs = rs, .policy = p, .pins = pins };
+	struct builder b = { .rs = rs, .policy = p };
 
 	*rs = (struct ruleset){ .log_group = p->log_group,
 				.log_rate = p->log_rate,
@@ -616,12 +422,7 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	rs->ports_len = p->ports_len;
 	choose_counters(rs);
 
-	fill_tunnels(&b);
-	fill_endpoints(&b);
-	fill_resolvers(&b);
-	for (size_t i = 0; i < rs->sets_len; i++)
-		sort_elems(&rs->sets[i]);
-
+	b.err = ruleset_build_sets(p, pins, rs);
 	add_chain(&b, "postrouting", HOOK_POSTROUTING);
 	add_hot_path(&b);
 	add_refusals(&b);

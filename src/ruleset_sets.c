@@ -1,0 +1,219 @@
+/* The sets of a ruleset: tunnels, endpoints, resolvers by the way they may be reached. */
+#include "ruleset_sets.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+size_t field_len(enum field field)
+{
+	static const uint8_t lens[] = {
+		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_DADDR4] = 4, [FIELD_DADDR6] = 16,
+		[FIELD_L4PROTO] = 1,	    [FIELD_DPORT] = 2,	[FIELD_MARK] = 4,
+	};
+
+	return lens[field];
+}
+
+size_t set_field_offset(const struct set *set, size_t i)
+{
+	size_t offset = 0;
+
+	while (i--)
+		offset += (field_len(set->fields[i]) + 3) & ~(size_t)3;
+	return offset;
+}
+
+bool pins_has(const struct pins *pins, const struct addr *addr)
+{
+	size_t low = 0, high = pins->len;
+
+	while (low < high) {
+		const size_t mid = low + (high - low) / 2;
+		const int c = addr_cmp(&pins->addrs[mid], addr);
+
+		if (!c)
+			return true;
+		if (c < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return false;
+}
+
+/* The sets under construction.  The first error sticks and every later call does nothing. */
+struct filler {
+	struct ruleset *rs;
+	const struct policy *policy;
+	const struct pins *pins;
+	int err;
+	struct set scratch; /* what calls after an error get */
+};
+
+/* Index of a set made on first use; its name tells its fields. */
+static struct set *use_set(struct filler *f, const char *name, size_t fields_len,
+			   const enum field *fields)
+{
+	struct ruleset *rs = f->rs;
+	struct set *set;
+
+	for (size_t i = 0; i < rs->sets_len; i++)
+		if (!strcmp(rs->sets[i].name, name))
+			return &rs->sets[i];
+	if (f->err || rs->sets_len == RULESET_MAX_SETS) {
+		f->err = f->err ?: -ENOMEM;
+		return &f->scratch;
+	}
+	set = &rs->sets[rs->sets_len++];
+	set->name = name;
+	set->fields_len = fields_len;
+	memcpy(set->fields, fields, fields_len * sizeof(*fields));
+	set->key_len = set_field_offset(set, fields_len);
+	return set;
+}
+
+static void add_elem(struct filler *f, struct set *set, const void *const *values)
+{
+	uint8_t *key;
+
+	if (f->err)
+		return;
+	if (set->elems_len == set->elems_room) {
+		const size_t room = set->elems_room ? set->elems_room * 2 : 16;
+		uint8_t *elems = realloc(set->elems, room * set->key_len);
+
+		if (!elems) {
+			f->err = -ENOMEM;
+			return;
+		}
+		set->elems = elems;
+		set->elems_room = room;
+	}
+	key = set->elems + set->elems_len++ * set->key_len;
+	memset(key, 0, set->key_len);
+	for (size_t i = 0; i < set->fields_len; i++) /* a caller gives a value for each field */
+		/* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage) */
+		memcpy(key + set_field_offset(set, i), values[i], field_len(set->fields[i]));
+}
+
+static int compare_keys(const void *a, const void *b, void *len)
+{
+	return memcmp(a, b, *(size_t *)len);
+}
+
+size_t keys_sort_unique(uint8_t *keys, size_t n, size_t key_len)
+{
+	size_t kept = 0;
+
+	if (n < 2)
+		return n;
+	qsort_r(keys, n, key_len, compare_keys, &key_len);
+	for (size_t i = 1; i < n; i++) {
+		uint8_t *last = keys + kept * key_len;
+
+		if (memcmp(last, keys + i * key_len, key_len)) {
+			kept++;
+			memmove(last + key_len, keys + i * key_len, key_len);
+		}
+	}
+	return kept + 1;
+}
+
+static void fill_tunnels(struct filler *f)
+{
+	static const enum field fields[] = { FIELD_OIFNAME };
+	const struct policy *p = f->policy;
+
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		if (!p->tunnels[i].prefix)
+			add_elem(f, use_set(f, "tunnel", 1, fields),
+				 (const void *[]){ p->tunnels[i].name });
+}
+
+static void fill_endpoints(struct filler *f)
+{
+	static const char *const names[2][2] = { { "endpoint4", "endpoint4_mark" },
+						 { "endpoint6", "endpoint6_mark" } };
+	const struct policy *p = f->policy;
+
+	for (size_t i = 0; i < p->endpoints_len; i++) {
+		const struct endpoint *e = &p->endpoints[i];
+		const bool v6 = e->addr.family == AF_INET6;
+		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_L4PROTO,
+					      FIELD_DPORT, FIELD_MARK };
+		const uint16_t port_be = htons(e->port);
+
+		add_elem(f, use_set(f, names[v6][e->mark != 0], e->mark ? 4 : 3, fields),
+			 (const void *[]){ e->addr.bytes, &e->proto, &port_be, &e->mark });
+	}
+}
+
+static void fill_tied(struct filler *f, const struct resolver *r)
+{
+	const bool v6 = r->addr.family == AF_INET6;
+	const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4 };
+
+	if (f->policy->action == POLICY_ACTION_REJECT)
+		add_elem(f, use_set(f, v6 ? "tied6" : "tied4", 1, fields),
+			 (const void *[]){ r->addr.bytes });
+}
+
+static void fill_link_resolver(struct filler *f, const struct resolver *r)
+{
+	const struct policy *p = f->policy;
+	const bool v6 = r->addr.family == AF_INET6;
+	const enum field fields[] = { FIELD_OIFNAME, v6 ? FIELD_DADDR6 : FIELD_DADDR4,
+				      FIELD_DPORT };
+	struct set *set = use_set(f, v6 ? "resolver6_link" : "resolver4_link", 3, fields);
+
+	for (size_t i = 0; i < p->ports_len; i++) {
+		const uint16_t port_be = htons(r->port ? r->port : p->ports[i]);
+
+		add_elem(f, set, (const void *[]){ r->link, r->addr.bytes, &port_be });
+	}
+}
+
+static void fill_resolvers(struct filler *f)
+{
+	static const char *const names[2][2] = { { "resolver4", "resolver4_port" },
+						 { "resolver6", "resolver6_port" } };
+	const struct policy *p = f->policy;
+
+	for (size_t i = 0; i < p->resolvers_len; i++) {
+		const struct resolver *r = &p->resolvers[i];
+		const bool v6 = r->addr.family == AF_INET6;
+		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
+		const uint16_t port_be = htons(r->port);
+		const bool pinned =
+			r->path == RESOLVER_PATH_TUNNEL ||
+			(r->path == RESOLVER_PATH_STICKY && pins_has(f->pins, &r->addr));
+
+		if (addr_is_loopback(&r->addr))
+			continue; /* S2 has it; on any other link it would be forged */
+		if (r->path == RESOLVER_PATH_LINK)
+			fill_link_resolver(f, r);
+		if (pinned || r->path == RESOLVER_PATH_LINK || p->mode == POLICY_MODE_BOTH)
+			fill_tied(f, r);
+		if (r->path == RESOLVER_PATH_LINK)
+			continue;
+		if (pinned && p->mode == POLICY_MODE_EITHER)
+			continue; /* S4 has it, through any tunnel */
+		add_elem(f, use_set(f, names[v6][r->port != 0], r->port ? 2 : 1, fields),
+			 (const void *[]){ r->addr.bytes, &port_be });
+	}
+}
+
+int ruleset_build_sets(const struct policy *p, const struct pins *pins, struct ruleset *rs)
+{
+	struct filler f = { .rs = rs, .policy = p, .pins = pins };
+
+	fill_tunnels(&f);
+	fill_endpoints(&f);
+	fill_resolvers(&f);
+	for (size_t i = 0; i < rs->sets_len; i++)
+		rs->sets[i].elems_len = keys_sort_unique(rs->sets[i].elems, rs->sets[i].elems_len,
+							 rs->sets[i].key_len);
+	return f.err;
+}
