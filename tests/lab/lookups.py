@@ -68,8 +68,9 @@ def static_lookup(lab):
     """The program of tools/static_lookup.c; built once a lab."""
     path = pathlib.Path(lab.dir, "static_lookup")
     if not path.exists():
-        subprocess.run(["musl-gcc", "-static", "-Os", "-o", path,
-                        HERE / "tools/static_lookup.c"], check=True, timeout=30)
+        source = HERE / "tools/static_lookup.c"
+        subprocess.run(["musl-gcc", "-static", "-Os", "-o", path, source],
+                       check=True, timeout=30)
     return path
 
 
