@@ -168,6 +168,13 @@ int cmd_read_policy(struct state *s, const char *config, const struct override *
 	}
 	strcpy(s->config, path ? path : config);
 	free(path);
+	/* The run directory keeps it in a line of its own, which these would end. */
+	if (strpbrk(s->config, "\n\r;#") ||
+	    (*s->config && s->config[strlen(s->config) - 1] == ' ')) {
+		snprintf(reterr_text, CONFIG_ERR,
+			 "-c: expected a path without \";\", \"#\", a newline or a blank at its end");
+		return -EINVAL;
+	}
 
 	err = config_read_file(config, &s->policy, reterr_text);
 	if (err && !(err == -ENOENT && may_be_absent))

@@ -444,26 +444,37 @@ struct reader {
 	void *ctx;
 	int err; /* the first one; nothing is set after it */
 	char text[CONFIG_ERR];
-	char buf[CONFIG_LINE + 2]; /* a line, its newline and NUL */
+	char *buf; /* owned; getline(3)'s */
+	size_t buf_room;
 };
+
+static char *refuse_line(struct reader *rd, const char *why)
+{
+	rd->err = -EINVAL;
+	snprintf(rd->text, sizeof(rd->text), "%s", why);
+	return NULL;
+}
 
 /*
  * inih asks for lines through this.  It keeps the count that inih does not
  * tell, refuses what inih would split or pass over in silence (its buffer is
- * INI_MAX_LINE bytes, an indented line goes on with the key before), takes "#"
- * after white space for a comment as well as ";", and ends the file at the
- * first error.
+ * INI_MAX_LINE bytes, an indented line goes on with the key before, a NUL ends
+ * a line), takes "#" after white space for a comment as well as ";", and ends
+ * the file at the first error.
  */
 static char *read_line(char *line, int size, void *stream)
 {
 	struct reader *rd = stream;
+	const ssize_t got = rd->err ? -1 : getline(&rd->buf, &rd->buf_room, rd->file);
 	const char *start = rd->buf;
-	size_t len;
+	size_t len = got < 0 ? 0 : (size_t)got;
+	char why[64];
 
-	if (rd->err || !fgets(rd->buf, sizeof(rd->buf), rd->file))
+	if (got < 0)
 		return NULL;
 	rd->line++;
-	len = strlen(start);
+	if (memchr(start, '\0', len))
+		return refuse_line(rd, "a NUL byte, expected text");
 	if (len && start[len - 1] == '\n')
 		len--;
 	while (len && isspace((unsigned char)*start)) {
@@ -473,11 +484,9 @@ static char *read_line(char *line, int size, void *stream)
 	for (size_t i = 1; i < len; i++)
 		if (start[i] == '#' && isspace((unsigned char)start[i - 1]))
 			len = i;
-	if (len > CONFIG_LINE || len + 2 > (size_t)size) {
-		rd->err = -EINVAL;
-		snprintf(rd->text, sizeof(rd->text), "line too long, expected at most %d bytes",
-			 size - 2);
-		return NULL;
+	if (len + 2 > (size_t)size) {
+		snprintf(why, sizeof(why), "line too long, expected at most %d bytes", size - 2);
+		return refuse_line(rd, why);
 	}
 	memcpy(line, start, len);
 	memcpy(line + len, "\n", 2);
@@ -520,7 +529,8 @@ int config_read_lines(const char *path, config_set_fn *set, void *ctx, char rete
 
 	bad_line = ini_parse_stream(read_line, &rd, take_value, &rd);
 	if (rd.err) {
-		err = rd.err;
+		/* -ENOENT is said of the file alone, never of a key in it. */
+		err = rd.err == -ENOENT ? -EINVAL : rd.err;
 		snprintf(reterr_text, CONFIG_ERR, "%s:%u: %.400s", path, rd.line, rd.text);
 	} else if (bad_line) {
 		err = bad_line == -2 ? -ENOMEM : -EINVAL;
@@ -531,6 +541,7 @@ int config_read_lines(const char *path, config_set_fn *set, void *ctx, char rete
 		snprintf(reterr_text, CONFIG_ERR, "%s: read error", path);
 	}
 	fclose(rd.file);
+	free(rd.buf);
 	return err;
 }
 

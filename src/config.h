@@ -56,10 +56,9 @@ int config_read_file(const char *path, struct policy *p, char reterr_text[CONFIG
 /*
  * The reader below it, also used for the run directory's file: calls `set` for
  * each line with the section it stands in ("" before the first).  `set`
- * returns 0, or -errno with a text without position.  Lines are at most
- * CONFIG_LINE bytes.
+ * returns 0, or -errno with a text without position.  Lines are as long as
+ * inih's buffer is (INI_MAX_LINE, 200 bytes as it is packaged).
  */
-#define CONFIG_LINE 1024
 typedef int config_set_fn(void *ctx, const char *section, const char *name, const char *value,
 			  char reterr_text[CONFIG_ERR]);
 int config_read_lines(const char *path, config_set_fn *set, void *ctx,

@@ -187,7 +187,7 @@ static int set_lookup(struct state *s, const char *value, char *text)
 {
 	struct policy scratch;
 	struct addr addr;
-	char host[CONFIG_LINE], *space;
+	char host[POLICY_HOST_TEXT + POLICY_TEXT], *space;
 	int err;
 
 	snprintf(host, sizeof(host), "%s", value);

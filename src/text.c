@@ -77,7 +77,7 @@ int ifname_parse(const char *text, char ret_name[IFNAMSIZ])
 	for (size_t i = 0; i < len; i++) {
 		const unsigned char c = (unsigned char)text[i];
 
-		if (c <= ' ' || c == 0x7f || strchr("/:\"\\*%@,;{}", c))
+		if (c <= ' ' || c == 0x7f || strchr("/:\"\\*%@,;{}[]", c))
 			return -EINVAL;
 	}
 
