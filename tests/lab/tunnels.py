@@ -231,9 +231,10 @@ class WireguardTunnel(_ProgramTunnel):
         # The program warns, at length, that a kernel module would be faster.
         env = dict(os.environ, LOG_LEVEL="error",
                    WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD="1")
+        socket_path = pathlib.Path(f"/var/run/wireguard/{link}.sock")
+        socket_path.unlink(missing_ok=True)  # of one that was killed
         process = self._spawn(namespace, name, ["wireguard-go", "-f", link],
                               env)
-        socket_path = pathlib.Path(f"/var/run/wireguard/{link}.sock")
         netns.wait_until(
             lambda: socket_path.exists() and process.poll() is None,
             f"wireguard-go listens for {link}")
