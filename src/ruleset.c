@@ -1,5 +1,4 @@
 #include "ruleset.h"
-#include "ruleset_sets.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -422,7 +421,7 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	rs->ports_len = p->ports_len;
 	choose_counters(rs);
 
-	b.err = ruleset_build_sets(p, pins, rs);
+	b.err = ruleset_build_sets(p, pins, rs->sets, &rs->sets_len);
 	add_chain(&b, "postrouting", HOOK_POSTROUTING);
 	add_hot_path(&b);
 	add_refusals(&b);

@@ -24,32 +24,11 @@
 #include <stdint.h>
 
 #include "policy.h"
+#include "ruleset_sets.h"
 
 #define RULESET_TABLE "leakguard"
 #define RULESET_NAME  32  /* chain, set and counter names, with NUL */
 #define RULESET_TEXT  128 /* a rule's comment, with NUL; nft takes no longer one */
-
-/* The fields a set's key is made of, in the order they are written. */
-enum field {
-	FIELD_OIFNAME, /* 16 bytes, padded with zeros */
-	FIELD_DADDR4,
-	FIELD_DADDR6,
-	FIELD_L4PROTO, /* 1 byte */
-	FIELD_DPORT,   /* 2 bytes, network order */
-	FIELD_MARK,    /* 4 bytes, host order */
-};
-
-#define SET_MAX_FIELDS 4
-#define SET_MAX_KEY    40 /* 16 + 16 + 4 + 4: the widest key below */
-
-struct set {
-	const char *name;
-	enum field fields[SET_MAX_FIELDS];
-	size_t fields_len;
-	size_t key_len; /* each field is padded to 4 bytes, as nf_tables registers are */
-	uint8_t *elems; /* owned; elems_len keys of key_len bytes, sorted, no two the same */
-	size_t elems_len, elems_room;
-};
 
 enum match_kind {
 	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
@@ -116,7 +95,6 @@ struct chain {
 };
 
 #define RULESET_MAX_CHAINS 12
-#define RULESET_MAX_SETS   14
 
 struct ruleset {
 	struct chain chains[RULESET_MAX_CHAINS]; /* a chain stands after those it is jumped to from */
@@ -134,14 +112,6 @@ struct ruleset {
 /* Priority of all our base chains; why, is said in ruleset.c. */
 #define RULESET_PRIORITY 99
 
-/* Addresses of resolvers that have been seen inside a tunnel (design.md section 4). */
-struct pins {
-	struct addr *addrs; /* owned by whoever made it; sorted by addr_cmp() */
-	size_t len;
-};
-
-bool pins_has(const struct pins *pins, const struct addr *addr);
-
 /*
  * Build the rules of a validated policy.  `how` says which way for fragments
  * the kernel has (not FRAGMENTS_AUTO).
@@ -152,11 +122,5 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 
 /* Frees what the ruleset owns.  Accepts one of all zeros. */
 void ruleset_fini(struct ruleset *rs);
-
-/* Bytes of one field in a key, without padding. */
-size_t field_len(enum field field);
-
-/* Where field number `i` of the set starts in its key, in bytes. */
-size_t set_field_offset(const struct set *set, size_t i);
 
 #endif

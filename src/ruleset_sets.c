@@ -45,7 +45,8 @@ bool pins_has(const struct pins *pins, const struct addr *addr)
 
 /* The sets under construction.  The first error sticks and every later call does nothing. */
 struct filler {
-	struct ruleset *rs;
+	struct set *sets; /* room for RULESET_MAX_SETS */
+	size_t sets_len;
 	const struct policy *policy;
 	const struct pins *pins;
 	int err;
@@ -56,17 +57,16 @@ struct filler {
 static struct set *use_set(struct filler *f, const char *name, size_t fields_len,
 			   const enum field *fields)
 {
-	struct ruleset *rs = f->rs;
 	struct set *set;
 
-	for (size_t i = 0; i < rs->sets_len; i++)
-		if (!strcmp(rs->sets[i].name, name))
-			return &rs->sets[i];
-	if (f->err || rs->sets_len == RULESET_MAX_SETS) {
+	for (size_t i = 0; i < f->sets_len; i++)
+		if (!strcmp(f->sets[i].name, name))
+			return &f->sets[i];
+	if (f->err || f->sets_len == RULESET_MAX_SETS) {
 		f->err = f->err ?: -ENOMEM;
 		return &f->scratch;
 	}
-	set = &rs->sets[rs->sets_len++];
+	set = &f->sets[f->sets_len++];
 	set->name = name;
 	set->fields_len = fields_len;
 	memcpy(set->fields, fields, fields_len * sizeof(*fields));
@@ -205,15 +205,19 @@ static void fill_resolvers(struct filler *f)
 	}
 }
 
-int ruleset_build_sets(const struct policy *p, const struct pins *pins, struct ruleset *rs)
+int ruleset_build_sets(const struct policy *p, const struct pins *pins,
+		       struct set ret_sets[RULESET_MAX_SETS], size_t *ret_len)
 {
-	struct filler f = { .rs = rs, .policy = p, .pins = pins };
+	struct filler f = { .sets = ret_sets, .policy = p, .pins = pins };
 
 	fill_tunnels(&f);
 	fill_endpoints(&f);
 	fill_resolvers(&f);
-	for (size_t i = 0; i < rs->sets_len; i++)
-		rs->sets[i].elems_len = keys_sort_unique(rs->sets[i].elems, rs->sets[i].elems_len,
-							 rs->sets[i].key_len);
+	for (size_t i = 0; i < f.sets_len; i++) {
+		struct set *set = &f.sets[i];
+
+		set->elems_len = keys_sort_unique(set->elems, set->elems_len, set->key_len);
+	}
+	*ret_len = f.sets_len;
 	return f.err;
 }

@@ -1,14 +1,62 @@
-/* ruleset_sets.h - the part of ruleset.h that fills the sets.  Pure. */
+/*
+ * ruleset_sets.h - the sets of a ruleset, as data.  Pure: policy -> keys in order
+ *
+ * The part of ruleset.h that stands below its rules.
+ */
 #ifndef RULESET_SETS_H
 #define RULESET_SETS_H
 
-#include "ruleset.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "policy.h"
+
+#define RULESET_MAX_SETS 14
+
+/* The fields a set's key is made of, in the order they are written. */
+enum field {
+	FIELD_OIFNAME, /* 16 bytes, padded with zeros */
+	FIELD_DADDR4,
+	FIELD_DADDR6,
+	FIELD_L4PROTO, /* 1 byte */
+	FIELD_DPORT,   /* 2 bytes, network order */
+	FIELD_MARK,    /* 4 bytes, host order */
+};
+
+#define SET_MAX_FIELDS 4
+#define SET_MAX_KEY    40 /* 16 + 16 + 4 + 4: the widest key below */
+
+struct set {
+	const char *name;
+	enum field fields[SET_MAX_FIELDS];
+	size_t fields_len;
+	size_t key_len; /* each field is padded to 4 bytes, as nf_tables registers are */
+	uint8_t *elems; /* owned; elems_len keys of key_len bytes, sorted, no two the same */
+	size_t elems_len, elems_room;
+};
+
+/* Addresses of resolvers that have been seen inside a tunnel (design.md section 4). */
+struct pins {
+	struct addr *addrs; /* owned by whoever made it; sorted by addr_cmp() */
+	size_t len;
+};
+
+bool pins_has(const struct pins *pins, const struct addr *addr);
+
+/* Bytes of one field in a key, without padding. */
+size_t field_len(enum field field);
+
+/* Where field number `i` of the set starts in its key, in bytes. */
+size_t set_field_offset(const struct set *set, size_t i);
 
 /*
- * Fill the sets of an empty ruleset from a validated policy; only those that
- * get elements are made.  0, or -ENOMEM and sets for ruleset_fini() to free.
+ * Fill sets from a validated policy; only those that get elements are made.
+ * 0, or -ENOMEM; in both cases *ret_len sets are there, whose elements the
+ * caller frees.
  */
-int ruleset_build_sets(const struct policy *p, const struct pins *pins, struct ruleset *rs);
+int ruleset_build_sets(const struct policy *p, const struct pins *pins,
+		       struct set ret_sets[RULESET_MAX_SETS], size_t *ret_len);
 
 /*
  * Sort keys of key_len bytes each as memcmp(3) does and keep one of each.
