@@ -88,11 +88,11 @@ docs-check: all
 	$(Q)BUILD=$(BUILD) tests/docs/test_docs.sh
 
 lab: program
-	$(Q)tests/lab/run -q -rs tests/lab
+	$(Q)tests/lab/run -q -rsx tests/lab
 
 soak: program
 	$(Q)scripts/setup test
-	$(Q)LAB_SOAK=1 tests/lab/run -q -rs tests/lab
+	$(Q)LAB_SOAK=1 tests/lab/run -q -rsx tests/lab
 
 # --- for those who change it ---
 
