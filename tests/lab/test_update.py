@@ -1,4 +1,4 @@
-"""Changing the rules under full load: no packet slips between old and new (S12).
+"""Changing the rules under full load: none slips between old and new (S12).
 
 Two senders, one on the host and one on the LAN, send without a pause to an
 address that no policy approves, while commands change everything that can be

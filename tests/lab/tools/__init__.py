@@ -1,4 +1,4 @@
-"""The tests' C helpers, built on first use into build/tests, and what runs them.
+"""The tests' C helpers, built on first use into build/tests.
 
     flood    sends as fast as it can            Flood
     count    counts what arrived over a link    Counter
@@ -91,8 +91,8 @@ class Flood(_Helper):
         """{address: (sent, refused)}; any other outcome is a failure."""
         result = {}
         for line in self.finish(120).splitlines():
-            found = re.match(r"(\S+) sent (\d+) refused (\d+) other (\d+) (.*)",
-                             line)
+            found = re.match(
+                r"(\S+) sent (\d+) refused (\d+) other (\d+) (.*)", line)
             address, sent, refused, other, why = found.groups()
             if int(other):
                 raise netns.CommandError(f"flood: {line}: {why}")
