@@ -129,19 +129,7 @@ FOREIGN = {
 }
 
 
-# Defects that these show are known.
-FOREIGN_KNOWN = {"binary": "quotes the record's bytes as they are",
-                 "NUL inside": "a line ends at its first NUL, unnoticed"}
-
-
-def known(name):
-    return [pytest.mark.xfail(strict=True, reason=reason)
-            for one, reason in FOREIGN_KNOWN.items() if one == name]
-
-
-@pytest.mark.parametrize("make", [pytest.param(make, id=name,
-                                               marks=known(name))
-                                  for name, make in FOREIGN.items()])
+@pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
 def test_foreign_content(raised, record, make):
     text = record.read_bytes()
     assert make(text) != text
@@ -155,7 +143,7 @@ def test_foreign_content(raised, record, make):
 def test_message_is_printable(raised, record):
     """What stands in a file must not steer the terminal of who reads on."""
     text = record.read_bytes()
-    for bad in (random_bytes(text), b"[state]\nversion = \x1b[2J\a\n",
+    for bad in (b"[state]\nversion = \x1b[2J\a\n",
                 b"[\x1b[2J]\na = b\n"):
         record.write_bytes(bad)
         done = attempt(raised, UP)
