@@ -202,7 +202,7 @@ int cmd_read_policy(struct state *s, const char *config, const struct override *
 static int change_policy(struct session *ss, struct state *after, bool dry_run, bool summary)
 {
 	char text[CONFIG_ERR] = "out of memory";
-	int err = lookup_endpoints(after, &ss->before, text);
+	int err = lookup_complete(after, &ss->before, text);
 
 	if (!err)
 		err = carry_over(after, &ss->before);
@@ -224,6 +224,8 @@ int cmd_enable(const struct cmdline *cl)
 	if (cmd_read_policy(&after, cl->config, cl->overrides, cl->overrides_len, text)) {
 		log_error("%s", text);
 		status = CMD_EXIT_USAGE;
+	} else if (lookup_endpoints(&after)) { /* may take long: before the lock is taken */
+		log_error("out of memory");
 	} else if (!session_open(&ss, cl->run_dir)) {
 		status = change_policy(&ss, &after, cl->dry_run, true);
 		session_close(&ss);
@@ -333,7 +335,9 @@ static int start_from(struct session *ss, const struct cmdline *cl, struct state
 		log_error("%s", text);
 		return CMD_EXIT_USAGE;
 	}
-	err = lookup_endpoints(after, NULL, text);
+	err = lookup_endpoints(after);
+	if (!err)
+		err = lookup_complete(after, NULL, text);
 	if (err)
 		log_error("%s", text);
 	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
@@ -422,6 +426,8 @@ int cmd_reload(const struct cmdline *cl)
 				   ss.before.overrides, ss.before.overrides_len, text)) {
 		log_error("%s", text);
 		status = CMD_EXIT_USAGE;
+	} else if (lookup_endpoints(&after)) {
+		log_error("out of memory");
 	} else {
 		status = change_policy(&ss, &after, false, true);
 	}

@@ -29,7 +29,9 @@ int cmd_rules(const struct cmdline *cl)
 	err = cmd_read_policy(&s, cl->config, cl->overrides, cl->overrides_len, text);
 	if (!err) {
 		status = CMD_EXIT_FAILED;
-		err = lookup_endpoints(&s, NULL, text);
+		err = lookup_endpoints(&s);
+		if (!err)
+			err = lookup_complete(&s, NULL, text);
 	}
 	if (!err) {
 		/* Root can ask the kernel what it has; anybody else gets what a current kernel has. */

@@ -3,29 +3,19 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "log.h"
 #include "state.h"
 
-static int keep_before(struct state *s, const struct state *before,
-		       const struct endpoint_host *host, size_t *ret_kept)
+static bool same_host(const struct endpoint_host *a, const struct endpoint_host *b)
 {
-	int err = 0;
-
-	*ret_kept = 0;
-	for (size_t i = 0; before && !err && i < before->lookups_len; i++) {
-		const struct lookup *l = &before->lookups[i];
-
-		if (strcmp(l->host.name, host->name))
-			continue;
-		err = state_add_lookup(s, host, &l->addr);
-		(*ret_kept)++;
-	}
-	return err;
+	return !strcmp(a->name, b->name) && a->port == b->port && a->proto == b->proto &&
+	       a->mark == b->mark;
 }
 
-static int lookup_host(struct state *s, const struct endpoint_host *host, int *ret_gai)
+static int lookup_host(struct state *s, const struct endpoint_host *host)
 {
 	const struct addrinfo hints = {
 		.ai_family = AF_UNSPEC,
@@ -33,11 +23,13 @@ static int lookup_host(struct state *s, const struct endpoint_host *host, int *r
 		.ai_protocol = host->proto,
 	};
 	struct addrinfo *found = NULL;
-	int err = 0;
+	int err = 0, gai = getaddrinfo(host->name, NULL, &hints, &found);
 
-	*ret_gai = getaddrinfo(host->name, NULL, &hints, &found);
-	if (*ret_gai)
+	if (gai) {
+		log_warning("endpoint \"%s\": cannot look it up: %s", host->name,
+			    gai_strerror(gai));
 		return 0;
+	}
 	for (const struct addrinfo *ai = found; ai && !err; ai = ai->ai_next) {
 		struct addr addr = { .family = (sa_family_t)ai->ai_family };
 
@@ -54,29 +46,59 @@ static int lookup_host(struct state *s, const struct endpoint_host *host, int *r
 	return err;
 }
 
-int lookup_endpoints(struct state *s, const struct state *before, char reterr_text[CONFIG_ERR])
+int lookup_endpoints(struct state *s)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->policy.hosts_len; i++)
+		err = lookup_host(s, &s->policy.hosts[i]);
+	return err;
+}
+
+static bool is_found(const struct state *s, const struct endpoint_host *host)
+{
+	for (size_t i = 0; i < s->lookups_len; i++)
+		if (same_host(&s->lookups[i].host, host))
+			return true;
+	return false;
+}
+
+/* The addresses of this name from before, also if it had another port then. */
+static int keep_before(struct state *s, const struct state *before,
+		       const struct endpoint_host *host, size_t *ret_kept)
+{
+	int err = 0;
+
+	*ret_kept = 0;
+	for (size_t i = 0; before && !err && i < before->lookups_len; i++) {
+		if (strcmp(before->lookups[i].host.name, host->name))
+			continue;
+		err = state_add_lookup(s, host, &before->lookups[i].addr);
+		(*ret_kept)++;
+	}
+	return err;
+}
+
+int lookup_complete(struct state *s, const struct state *before, char reterr_text[CONFIG_ERR])
 {
 	for (size_t i = 0; i < s->policy.hosts_len; i++) {
 		const struct endpoint_host *host = &s->policy.hosts[i];
-		size_t kept = 0, had = s->lookups_len;
-		int gai, err = lookup_host(s, host, &gai);
+		size_t kept;
 
-		if (!err && s->lookups_len == had)
-			err = keep_before(s, before, host, &kept);
-		if (err) {
+		if (is_found(s, host))
+			continue;
+		if (keep_before(s, before, host, &kept)) {
 			snprintf(reterr_text, CONFIG_ERR, "out of memory");
-			return err;
+			return -ENOMEM;
 		}
-		if (kept)
-			log_warning("endpoint \"%s\": %s, keeping the %zu address%s looked up before",
-				    host->name, gai ? gai_strerror(gai) : "no address", kept,
-				    kept == 1 ? "" : "es");
-		if (s->lookups_len == had) {
+		if (!kept) {
 			snprintf(reterr_text, CONFIG_ERR,
-				 "endpoint \"%s\": %s, expected a name that can be looked up before the guard rises, or an address",
-				 host->name, gai ? gai_strerror(gai) : "no address");
+				 "endpoint \"%s\": no address, expected a name that can be looked up before the guard rises, or an address",
+				 host->name);
 			return -EHOSTUNREACH;
 		}
+		log_warning("endpoint \"%s\": keeping %zu address%s looked up before", host->name,
+			    kept, kept == 1 ? "" : "es");
 	}
 	return 0;
 }

@@ -23,6 +23,7 @@
 #define STATE_PATH	    180	  /* with NUL; a line of inih (200 bytes) must hold it */
 #define STATE_VALUE	    170	  /* the same for the value of an option */
 #define STATE_LOCK_MS	    10000 /* how long one command waits for another */
+#define STATE_READ_LOCK_MS  1000  /* how long a reader waits */
 
 /* An option of enable's command line, kept for reload. */
 struct override {
@@ -92,7 +93,11 @@ struct rundir {
  */
 int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
 
-/* The same without lock and without making anything: -ENOENT if it is not there. */
+/*
+ * The same for a reader, which makes nothing: -ENOENT if it is not there.  Waits
+ * at most STATE_READ_LOCK_MS for a change to finish, so as not to see rules and
+ * record of different moments, and goes on without the lock.
+ */
 int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
 void rundir_close(struct rundir *rd);
 

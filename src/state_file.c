@@ -72,34 +72,35 @@ static int open_dir(struct rundir *rd, const char *path, char reterr_text[CONFIG
 	return 0;
 }
 
-static int take_lock(struct rundir *rd, char reterr_text[CONFIG_ERR])
+/* flock(2) with a limit: 0, -EAGAIN when it is over, or another -errno. */
+static int wait_lock(int fd, int operation, int limit_ms)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
+
+	for (int waited_ms = 0; flock(fd, operation | LOCK_NB); waited_ms += LOCK_POLL_MS) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (waited_ms >= limit_ms)
+			return -EAGAIN;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int take_lock(struct rundir *rd, char reterr_text[CONFIG_ERR])
+{
 	int err;
 
 	rd->lock_fd =
 		openat(rd->dir_fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (rd->lock_fd < 0) {
-		err = -errno;
+	err = rd->lock_fd < 0 ? -errno : wait_lock(rd->lock_fd, LOCK_EX, STATE_LOCK_MS);
+	if (err == -EAGAIN)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "%s/%s: another leakguard holds it for more than %d s, expected it to finish",
+			 rd->path, LOCK_FILE, STATE_LOCK_MS / 1000);
+	else if (err)
 		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, LOCK_FILE, strerror(-err));
-		return err;
-	}
-	for (int waited_ms = 0; flock(rd->lock_fd, LOCK_EX | LOCK_NB); waited_ms += LOCK_POLL_MS) {
-		if (errno != EWOULDBLOCK && errno != EINTR) {
-			err = -errno;
-			snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, LOCK_FILE,
-				 strerror(-err));
-			return err;
-		}
-		if (waited_ms >= STATE_LOCK_MS) {
-			snprintf(reterr_text, CONFIG_ERR,
-				 "%s/%s: another leakguard holds it for more than %d s, expected it to finish",
-				 rd->path, LOCK_FILE, STATE_LOCK_MS / 1000);
-			return -EAGAIN;
-		}
-		nanosleep(&pause, NULL);
-	}
-	return 0;
+	return err;
 }
 
 int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
@@ -122,7 +123,14 @@ int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR
 
 int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
 {
-	return open_dir(rd, path, reterr_text);
+	int err = open_dir(rd, path, reterr_text);
+
+	if (err)
+		return err;
+	rd->lock_fd = openat(rd->dir_fd, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (rd->lock_fd >= 0)
+		(void)wait_lock(rd->lock_fd, LOCK_SH, STATE_READ_LOCK_MS);
+	return 0;
 }
 
 void rundir_close(struct rundir *rd)
