@@ -8,7 +8,6 @@ import pathlib
 import re
 import subprocess
 
-import labnet
 from clients import Asked
 from probes import new_label
 from resolvers import TAGS, ZONE

@@ -1,4 +1,4 @@
-"""Routes that would draw a resolver's queries outside, once it has been inside.
+"""Routes that would draw a resolver outside, once it has been inside.
 
 A DHCP server's classless route (option 121), a route advertisement, a dropped
 tunnel: whatever moves the route, a pinned resolver is closed outside (S5).
