@@ -145,6 +145,58 @@ static bool looks_into(const struct chain *chain, size_t set)
 	return false;
 }
 
+/* Keys that `have` lacks and `want` has, and the reverse; both are sorted. */
+static void count_elem_changes(const struct fwset *have, const struct set *want, size_t *ret_fresh,
+			       size_t *ret_gone)
+{
+	const size_t len = want->key_len;
+	size_t h = 0, w = 0;
+
+	while (h < have->elems_len || w < want->elems_len) {
+		const int c = h == have->elems_len ?
+				      1 :
+			      w == want->elems_len ?
+				      -1 :
+				      memcmp(have->elems + h * len, want->elems + w * len, len);
+
+		*ret_gone += c < 0;
+		*ret_fresh += c > 0;
+		h += c <= 0;
+		w += c >= 0;
+	}
+}
+
+/*
+ * A packet takes its rules when it enters the base chain, but looks into sets
+ * as they are by the time it gets there: old rules can meet new elements, or
+ * of two lookups the second a newer set than the first.  Where that could let
+ * out what neither the old nor the new policy would, a set that gains elements
+ * is made anew in the same transaction: the old rules keep the old one.
+ * It could where rules change, and in mode both, which looks up two things
+ * (chain approved), where elements go as others come.
+ */
+static void judge_mixtures(struct diff *d)
+{
+	const bool both = wanted_chain(d->want, "approved") || fwtable_chain(d->have, "approved");
+	size_t fresh[RULESET_MAX_SETS] = { 0 }, gone = 0;
+	bool changed = false;
+
+	for (size_t i = 0; i < d->want->chains_len; i++)
+		changed |= d->chains[i] != CHANGE_NONE;
+	for (size_t i = 0; i < d->have->chains_len; i++)
+		changed |= !wanted_chain(d->want, d->have->chains[i].name);
+	for (size_t i = 0; i < d->want->sets_len; i++)
+		if (d->sets[i] == CHANGE_NONE)
+			count_elem_changes(fwtable_set(d->have, d->want->sets[i].name),
+					   &d->want->sets[i], &fresh[i], &gone);
+	for (size_t i = 0; i < d->have->sets_len; i++)
+		gone += !wanted_set(d->want, d->have->sets[i].name);
+
+	for (size_t i = 0; (changed || (both && gone)) && i < d->want->sets_len; i++)
+		if (fresh[i])
+			d->sets[i] = CHANGE_REMAKE;
+}
+
 static void judge_sets(struct diff *d)
 {
 	for (size_t i = 0; i < d->want->sets_len; i++) {
@@ -156,12 +208,14 @@ static void judge_sets(struct diff *d)
 		else if (have->odd || have->flags || have->key_len != want->key_len ||
 			 have->key_type != fwtxn_key_type(want))
 			d->sets[i] = CHANGE_REMAKE;
-		if (d->sets[i] != CHANGE_REMAKE)
-			continue;
-		for (size_t c = 0; c < d->want->chains_len; c++)
-			if (d->chains[c] == CHANGE_NONE && looks_into(&d->want->chains[c], i))
-				d->chains[c] = CHANGE_REFILL;
 	}
+	judge_mixtures(d);
+
+	for (size_t i = 0; i < d->want->sets_len; i++)
+		for (size_t c = 0; c < d->want->chains_len; c++)
+			if (d->sets[i] == CHANGE_REMAKE && d->chains[c] == CHANGE_NONE &&
+			    looks_into(&d->want->chains[c], i))
+				d->chains[c] = CHANGE_REFILL;
 }
 
 /* Empty every chain that goes or gets new rules, then take away what is not wanted. */

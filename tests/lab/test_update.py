@@ -193,8 +193,6 @@ MIXTURES = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="one transaction changes rules and "
-                   "adds elements: old rules read the new elements")
 @pytest.mark.parametrize("pair", MIXTURES.values(), ids=MIXTURES)
 def test_never_a_mixture(lab, guard, counter, record_property, pair):
     """The rules of one policy with the sets of the other are neither."""
