@@ -111,7 +111,7 @@ int plan_build(struct fwsock *fs, struct state *s, struct plan *ret_plan,
 		goto fail;
 	err = ruleset_build(&plan.policy, &s->pins, how, &plan.rules);
 	if (err) {
-		snprintf(reterr_text, CONFIG_ERR, "out of memory");
+		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: out of memory");
 		goto fail;
 	}
 	*ret_plan = plan;
@@ -180,7 +180,8 @@ static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool 
 		*ret_generation = have.generation;
 		fwtable_fini(&have);
 		if (err) {
-			snprintf(reterr_text, CONFIG_ERR, "%s", strerror(-err));
+			snprintf(reterr_text, CONFIG_ERR, "cannot compare the rules: %s",
+				 strerror(-err));
 			fwtxn_fini(ret_txn);
 			return err;
 		}
@@ -224,18 +225,24 @@ static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool set
 
 int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR])
 {
+	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 
 	for (int i = 0; i < APPLY_TRIES; i++) {
-		err = commit_round(fs, &plan->rules, commits > 0, i == APPLY_TRIES - 1,
-				   reterr_text);
+		err = commit_round(fs, &plan->rules, commits > 0, i == APPLY_TRIES - 1, why);
 		if (!err)
 			return 0;
-		if (err == 1 && ++commits == APPLY_COMMITS)
-			return -EBUSY;
-		if (err < 0 && err != -ERESTART && !is_unknown(err))
-			return err;
+		if (err == 1 && ++commits < APPLY_COMMITS)
+			continue;
+		if (err != -ERESTART && !is_unknown(err))
+			break;
 	}
+	if (err < 0 && commits) {
+		snprintf(reterr_text, CONFIG_ERR,
+			 "the rules are in force, but could not be read back: %.400s", why);
+		return 1;
+	}
+	memcpy(reterr_text, why, CONFIG_ERR);
 	return err < 0 ? err : -EBUSY;
 }
 
@@ -273,14 +280,18 @@ int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_te
 
 int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 {
+	bool present, acked = false;
 	struct fwtxn_fail fail;
 	struct fwtable have;
 	struct fwtxn txn;
-	bool present;
 	int err = 0;
 
 	for (int i = 0; i < APPLY_COMMITS; i++) {
 		err = read_table(fs, &have, reterr_text);
+		if (err && acked)
+			return 0; /* the kernel has said so; it only could not be looked at */
+		if (is_unknown(err))
+			continue;
 		if (err)
 			return err;
 		present = have.present;
@@ -292,12 +303,15 @@ int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 		fwtxn_del_table(&txn, RULESET_TABLE);
 		err = fwtxn_commit(fs, &txn, 0, &fail);
 		fwtxn_fini(&txn);
+		acked |= !err;
 		if (err && !is_unknown(err) && err != -ENOENT) {
 			describe_refusal(err, &fail, "; the rules are in force", reterr_text);
 			return err;
 		}
 	}
-	snprintf(reterr_text, CONFIG_ERR,
-		 "nf_tables: table inet %s is there again after its removal", RULESET_TABLE);
-	return -EBUSY;
+	if (!err)
+		snprintf(reterr_text, CONFIG_ERR,
+			 "nf_tables: table inet %s is there again after its removal",
+			 RULESET_TABLE);
+	return err ? err : -EBUSY;
 }

@@ -39,9 +39,10 @@ void plan_fini(struct plan *plan);
 /*
  * Bring the kernel's table to the plan in one transaction that holds only what
  * differs, and read it back.  Blocks for the commit only.
- * 0: the kernel has these rules, as was read back.  -errno with a text: the
- * rules before are in force; but for -EBUSY, when they were committed and
- * somebody else changed them at once, again and again.
+ * 0: the kernel has these rules, as was read back.
+ * 1: it has acknowledged them, but could not be asked again; with a text.
+ * -EBUSY: they were committed, and somebody else changes them again and again.
+ * Another -errno, with a text: the rules before are in force.
  */
 int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);
 

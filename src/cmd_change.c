@@ -5,6 +5,7 @@
 
 #include "apply.h"
 #include "cmd.h"
+#include "fwdecode.h"
 #include "fwread.h"
 #include "fwsock.h"
 #include "log.h"
@@ -14,9 +15,10 @@
 struct session {
 	struct rundir rundir;
 	struct fwsock fs;
-	struct state before; /* what was in force; empty where nothing was */
-	bool recorded;	     /* before was read from the run directory */
-	bool guarded;	     /* the kernel has our table */
+	struct state before;	  /* what was in force; empty where nothing was */
+	bool recorded;		  /* before was read from the run directory */
+	bool guarded;		  /* the kernel has our table */
+	enum fragments fragments; /* how it keeps S9 */
 };
 
 static void session_close(struct session *ss)
@@ -26,20 +28,55 @@ static void session_close(struct session *ss)
 	rundir_close(&ss->rundir);
 }
 
-static int read_guarded(struct fwsock *fs, bool *ret_guarded, char text[CONFIG_ERR])
+static int read_guarded(struct session *ss, char text[CONFIG_ERR])
 {
 	struct fwtable table;
-	int err = fwtable_read(fs, &table);
+	int err = fwtable_read(&ss->fs, &table);
 
 	if (err) {
-		snprintf(text, CONFIG_ERR, "nf_tables: %s",
+		snprintf(text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
+			 RULESET_TABLE,
 			 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
 					 strerror(-err));
 		return err;
 	}
-	*ret_guarded = table.present;
+	ss->guarded = table.present;
+	ss->fragments = fwdecode_fragments(&table);
 	fwtable_fini(&table);
 	return 0;
+}
+
+/*
+ * A command was killed between its commit and its record's renaming: if the
+ * kernel has what that record tells, the record is the true one.
+ */
+static int recover(struct session *ss, char text[CONFIG_ERR])
+{
+	struct policy policy;
+	struct ruleset rules;
+	struct state s;
+	int err;
+
+	state_init(&s);
+	err = state_read_prepared(&ss->rundir, &s, text);
+	if (!err)
+		err = state_effective_policy(&s, &policy, text);
+	if (err) {
+		state_fini(&s);
+		return 0; /* there is none, or it was cut short before the commit */
+	}
+	err = ruleset_build(&policy, &s.pins, ss->fragments, &rules);
+	policy_fini(&policy);
+	if (err) {
+		snprintf(text, CONFIG_ERR, "cannot build the rules: out of memory");
+	} else {
+		err = apply_compare(&ss->fs, &rules, text);
+		ruleset_fini(&rules);
+	}
+	if (!err)
+		err = state_publish(&ss->rundir, text);
+	state_fini(&s);
+	return err < 0 ? err : 0;
 }
 
 /* Lock, socket, and what is in force now.  0, or -errno, said already, and nothing to close. */
@@ -60,7 +97,9 @@ static int session_open(struct session *ss, const char *run_dir)
 		snprintf(text, CONFIG_ERR, "nf_tables: cannot open a netlink socket: %s",
 			 strerror(-err));
 	if (!err)
-		err = read_guarded(&ss->fs, &ss->guarded, text);
+		err = read_guarded(ss, text);
+	if (!err && ss->guarded)
+		err = recover(ss, text);
 	if (!err) {
 		err = state_read(&ss->rundir, &ss->before, text);
 		ss->recorded = !err;
@@ -105,6 +144,52 @@ static void print_summary(const struct plan *plan, bool dry_run)
 	putchar('\n');
 }
 
+/* The record could not be put in its place: back to the rules that the old one tells of. */
+static void undo(struct session *ss)
+{
+	char text[CONFIG_ERR];
+	struct plan plan;
+	struct state s;
+	int err;
+
+	state_init(&s);
+	err = state_read(&ss->rundir, &s, text);
+	if (err == -ENOENT && !ss->guarded)
+		err = apply_remove(&ss->fs, text);
+	else if (!err)
+		err = plan_build(&ss->fs, &s, &plan, text);
+	if (!err && ss->guarded) {
+		(void)apply_commit(&ss->fs, &plan, text);
+		plan_fini(&plan);
+	}
+	state_fini(&s);
+}
+
+/* Commit, and put the record in its place.  0, or -errno with a text. */
+static int commit_and_record(struct session *ss, const struct plan *plan, const struct state *after,
+			     char text[CONFIG_ERR])
+{
+	char why[CONFIG_ERR];
+	int err = state_prepare(&ss->rundir, after, text);
+
+	if (err)
+		return err;
+	err = apply_commit(&ss->fs, plan, text);
+	if (err == 1)
+		log_warning("%s", text);
+	if (err < 0 && err != -EBUSY) {
+		state_discard(&ss->rundir);
+		return err;
+	}
+	/* What the kernel has, or is to have, is what the record tells. */
+	if (state_publish(&ss->rundir, why)) {
+		memcpy(text, why, CONFIG_ERR);
+		undo(ss);
+		return -EIO;
+	}
+	return err < 0 ? err : 0;
+}
+
 /*
  * The state that shall be in force -> kernel and run directory.  The record is
  * written and synced before the commit and renamed after it: nothing that can
@@ -120,18 +205,8 @@ static int make_it_so(struct session *ss, struct state *after, bool dry_run, boo
 		log_error("%s", text);
 		return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
 	}
-	if (dry_run) {
-		err = apply_dry_run(&ss->fs, &plan, text);
-	} else {
-		err = state_prepare(&ss->rundir, after, text);
-		if (!err) {
-			err = apply_commit(&ss->fs, &plan, text);
-			if (!err)
-				err = state_publish(&ss->rundir, text);
-			else
-				state_discard(&ss->rundir);
-		}
-	}
+	err = dry_run ? apply_dry_run(&ss->fs, &plan, text) :
+			commit_and_record(ss, &plan, after, text);
 	if (err)
 		log_error("%s", text);
 	else if (summary)
@@ -151,6 +226,13 @@ static int carry_over(struct state *after, const struct state *before)
 	for (size_t i = 0; !err && i < before->pins.len; i++)
 		err = state_add_pin(after, &before->pins.addrs[i]);
 	return err;
+}
+
+/* Errors of reading a configuration are the user's, but for those of the machine. */
+static int exit_of(int err)
+{
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EIO ? CMD_EXIT_FAILED :
+										   CMD_EXIT_USAGE;
 }
 
 int cmd_read_policy(struct state *s, const char *config, const struct override *overrides, size_t n,
@@ -218,12 +300,13 @@ int cmd_enable(const struct cmdline *cl)
 	char text[CONFIG_ERR];
 	struct session ss;
 	struct state after;
-	int status = CMD_EXIT_FAILED;
+	int err, status = CMD_EXIT_FAILED;
 
 	state_init(&after);
-	if (cmd_read_policy(&after, cl->config, cl->overrides, cl->overrides_len, text)) {
+	err = cmd_read_policy(&after, cl->config, cl->overrides, cl->overrides_len, text);
+	if (err) {
 		log_error("%s", text);
-		status = CMD_EXIT_USAGE;
+		status = exit_of(err);
 	} else if (lookup_endpoints(&after)) { /* may take long: before the lock is taken */
 		log_error("out of memory");
 	} else if (!session_open(&ss, cl->run_dir)) {
@@ -263,6 +346,15 @@ int cmd_disable(const struct cmdline *cl)
 	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
 }
 
+/* Take " via IF", which nobody typed, out of the quoted value. */
+static void quote_as_given(char text[CONFIG_ERR], const char *given)
+{
+	char *end = strstr(text, given), *quote = end ? strchr(end, '"') : NULL;
+
+	if (quote && *given)
+		memmove(end + strlen(given), quote, strlen(quote) + 1);
+}
+
 /*
  * The options of up and down, by the key table's parsers.  What `up` brings is
  * tied to its tunnel, as if "via IF" stood behind each resolver; with that a
@@ -290,6 +382,8 @@ static int parse_hook_options(const struct cmdline *cl, struct policy *p, char t
 			continue;
 		snprintf(value, sizeof(value), "%s via %s", given, p->tunnels[0].name);
 		err = config_set_option(p, "resolver", strchr(given, ' ') ? given : value, text);
+		if (err)
+			quote_as_given(text, given);
 		if (!err &&
 		    memcmp(p->resolvers[p->resolvers_len - 1].link, p->tunnels[0].name, IFNAMSIZ)) {
 			snprintf(text, CONFIG_ERR,
@@ -333,7 +427,7 @@ static int start_from(struct session *ss, const struct cmdline *cl, struct state
 	err = cmd_read_policy(after, cl->config, NULL, 0, text);
 	if (err) {
 		log_error("%s", text);
-		return CMD_EXIT_USAGE;
+		return exit_of(err);
 	}
 	err = lookup_endpoints(after);
 	if (!err)
@@ -349,13 +443,14 @@ int cmd_up(const struct cmdline *cl)
 	struct policy given;
 	struct session ss;
 	struct state after;
-	int err, status = CMD_EXIT_USAGE;
+	int err, status;
 
 	policy_init(&given);
 	state_init(&after);
-	if (read_hook_options(cl, &given, link))
+	err = read_hook_options(cl, &given, link);
+	status = err ? exit_of(err) : CMD_EXIT_FAILED;
+	if (err)
 		goto out;
-	status = CMD_EXIT_FAILED;
 	if (session_open(&ss, cl->run_dir))
 		goto out;
 
@@ -380,13 +475,14 @@ int cmd_down(const struct cmdline *cl)
 	struct policy given;
 	struct session ss;
 	struct state after;
-	int status = CMD_EXIT_USAGE;
+	int err, status;
 
 	policy_init(&given);
 	state_init(&after);
-	if (read_hook_options(cl, &given, link))
+	err = read_hook_options(cl, &given, link);
+	status = err ? exit_of(err) : CMD_EXIT_FAILED;
+	if (err)
 		goto out;
-	status = CMD_EXIT_FAILED;
 	if (session_open(&ss, cl->run_dir))
 		goto out;
 
@@ -406,31 +502,41 @@ out:
 	return status;
 }
 
+static int reload_policy(struct session *ss, const struct cmdline *cl, struct state *after)
+{
+	const char *config =
+		strcmp(cl->config, CMD_CONFIG_DEFAULT) ? cl->config : ss->before.config;
+	char text[CONFIG_ERR];
+	int err;
+
+	if (!ss->recorded) {
+		log_error("reload: %s, expected 'leakguard enable' first",
+			  ss->guarded ? "the run directory has no record of the policy" :
+					"the guard is not up");
+		return CMD_EXIT_FAILED;
+	}
+	err = cmd_read_policy(after, config, ss->before.overrides, ss->before.overrides_len, text);
+	if (err) {
+		log_error("%s", text);
+		return exit_of(err);
+	}
+	if (lookup_endpoints(after)) {
+		log_error("out of memory");
+		return CMD_EXIT_FAILED;
+	}
+	return change_policy(ss, after, false, true);
+}
+
 int cmd_reload(const struct cmdline *cl)
 {
-	char text[CONFIG_ERR];
 	struct session ss;
 	struct state after;
-	int status = CMD_EXIT_FAILED;
+	int status;
 
 	if (session_open(&ss, cl->run_dir))
 		return CMD_EXIT_FAILED;
 	state_init(&after);
-	if (!ss.recorded) {
-		log_error("reload: %s, expected 'leakguard enable' first",
-			  ss.guarded ? "the run directory has no record of the policy" :
-				       "the guard is not up");
-	} else if (cmd_read_policy(&after,
-				   strcmp(cl->config, CMD_CONFIG_DEFAULT) ? cl->config :
-									    ss.before.config,
-				   ss.before.overrides, ss.before.overrides_len, text)) {
-		log_error("%s", text);
-		status = CMD_EXIT_USAGE;
-	} else if (lookup_endpoints(&after)) {
-		log_error("out of memory");
-	} else {
-		status = change_policy(&ss, &after, false, true);
-	}
+	status = reload_policy(&ss, cl, &after);
 	state_fini(&after);
 	session_close(&ss);
 	return status;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <ini.h>
@@ -387,17 +388,6 @@ const struct config_key *config_key_find(const char *name)
 	return NULL;
 }
 
-/* Copy untrusted text for a message: control bytes become '?', long text is cut. */
-static const char *quotable(const char *text, char *buf, size_t size)
-{
-	size_t i = 0;
-
-	for (; text[i] && i + 1 < size; i++)
-		buf[i] = (char)(iscntrl((unsigned char)text[i]) ? '?' : text[i]);
-	buf[i] = '\0';
-	return buf;
-}
-
 int config_set(struct policy *p, const char *name, const char *value, char reterr_text[CONFIG_ERR])
 {
 	const struct config_key *key = config_key_find(name);
@@ -408,12 +398,12 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 	if (!key) {
 		snprintf(reterr_text, CONFIG_ERR,
 			 "\"%s\": unknown key, expected one of those in leakguard.conf(5)",
-			 quotable(name, shown, sizeof(shown)));
+			 text_quotable(name, shown, sizeof(shown)));
 		return -ENOENT;
 	}
 
 	err = key->parse(p, value, &expects);
-	quotable(value, shown, sizeof(shown));
+	text_quotable(value, shown, sizeof(shown));
 	if (err == -E2BIG)
 		snprintf(reterr_text, CONFIG_ERR,
 			 "%s \"%s\": one too many, expected at most %d tunnels, %d resolvers, %d endpoints, %d endpoint names, %d ports",
@@ -502,6 +492,12 @@ static int take_value(void *user, const char *section, const char *name, const c
 	return !rd->err;
 }
 
+/* /dev/null, the usual name for "no file": devices.txt has its numbers. */
+static bool is_null_device(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 3);
+}
+
 int config_read_lines(const char *path, config_set_fn *set, void *ctx, char reterr_text[CONFIG_ERR])
 {
 	/* A FIFO or a device as configuration would block for ever: never open one for good. */
@@ -515,7 +511,7 @@ int config_read_lines(const char *path, config_set_fn *set, void *ctx, char rete
 		snprintf(reterr_text, CONFIG_ERR, "%s: %s", path, strerror(-err));
 		return err;
 	}
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+	if (fstat(fd, &st) || !(S_ISREG(st.st_mode) || is_null_device(&st))) {
 		snprintf(reterr_text, CONFIG_ERR, "%s: expected a regular file", path);
 		close(fd);
 		return -EINVAL;
@@ -552,7 +548,7 @@ static int set_policy(void *ctx, const char *section, const char *name, const ch
 		char shown[64];
 
 		snprintf(reterr_text, CONFIG_ERR, "[%s]: expected no sections",
-			 quotable(section, shown, sizeof(shown)));
+			 text_quotable(section, shown, sizeof(shown)));
 		return -EINVAL;
 	}
 	return config_set(ctx, name, value, reterr_text);

@@ -276,8 +276,8 @@ static void put_additions(struct diff *d)
 	}
 }
 
-/* Both lists are sorted: walk them side by side, and send each run of missing keys. */
-static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const struct set *want)
+/* Both lists are sorted: walk them side by side, and send what differs; returns how many keys go. */
+static size_t put_elem_changes(struct fwtxn *t, const struct fwset *have, const struct set *want)
 {
 	const size_t len = want->key_len;
 	uint8_t *gone = NULL, *fresh = NULL;
@@ -307,13 +307,14 @@ static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const st
 out:
 	free(gone);
 	free(fresh);
+	return gone_len;
 }
 
 int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn,
 		 bool *ret_settling)
 {
 	struct diff d = { .have = have, .want = want, .txn = txn };
-	size_t other;
+	size_t other, gone = 0;
 	int err = judge_chains(&d);
 
 	if (err)
@@ -328,8 +329,8 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct 
 	other = fwtxn_len(txn);
 	for (size_t i = 0; i < want->sets_len; i++)
 		if (d.sets[i] == CHANGE_NONE)
-			put_elem_changes(txn, fwtable_set(have, want->sets[i].name),
-					 &want->sets[i]);
-	*ret_settling = !other && fwtxn_len(txn);
+			gone += put_elem_changes(txn, fwtable_set(have, want->sets[i].name),
+						 &want->sets[i]);
+	*ret_settling = !other && !gone && fwtxn_len(txn);
 	return txn->err;
 }

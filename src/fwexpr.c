@@ -536,7 +536,7 @@ int fwexpr_format_rule(const struct nftnl_rule *rule, char **ret_text)
 	bad = nftnl_expr_foreach((struct nftnl_rule *)rule, format_expr, &f) < 0;
 	fprintf(f.out, " \"%s\"", fwexpr_comment(rule));
 	bad |= ferror(f.out);
-	if (fclose(f.out) || bad) {
+	if (fclose(f.out) || bad || !text) { /* a stream out of memory may close without a word */
 		free(text);
 		return -ENOMEM;
 	}

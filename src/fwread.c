@@ -21,7 +21,8 @@
 #include "ruleset.h"
 #include "ruleset_sets.h"
 
-#define READ_TRIES 20 /* each takes well below a millisecond; only a storm of commits needs more */
+#define READ_TRIES 20	/* of the whole table; only a storm of commits needs more than one */
+#define DUMP_TRIES 1000 /* of one part; each takes some 20 us */
 
 /* Room for one more element at the end of a list; NULL when out of memory. */
 static void *append(void *list, size_t *len, size_t *room, size_t size)
@@ -73,6 +74,12 @@ static int take_table(const struct nlmsghdr *nlh, void *data)
 	return MNL_CB_OK;
 }
 
+/* libnftnl hands out NULL for what it had no memory to keep. */
+static char *copy(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
 static bool is_ours(const char *table)
 {
 	return table && !strcmp(table, RULESET_TABLE);
@@ -88,8 +95,11 @@ static int take_chain(const struct nlmsghdr *nlh, void *data)
 
 	if (!c)
 		return fail(rd, -ENOMEM);
-	if (nftnl_chain_nlmsg_parse(nlh, c) < 0 ||
-	    !is_ours(nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE)))
+	if (nftnl_chain_nlmsg_parse(nlh, c) < 0) {
+		err = -ENOMEM;
+		goto out;
+	}
+	if (!is_ours(nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE)))
 		goto out;
 
 	chain = append(&table->chains, &table->chains_len, &table->chains_room, sizeof(*chain));
@@ -97,13 +107,13 @@ static int take_chain(const struct nlmsghdr *nlh, void *data)
 		err = -ENOMEM;
 		goto out;
 	}
-	chain->name = strdup(nftnl_chain_get_str(c, NFTNL_CHAIN_NAME));
+	chain->name = copy(nftnl_chain_get_str(c, NFTNL_CHAIN_NAME));
 	chain->base = nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM);
 	if (chain->base) {
 		chain->hook = nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM);
 		chain->priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO);
 		chain->policy = nftnl_chain_get_u32(c, NFTNL_CHAIN_POLICY);
-		chain->type = strdup(nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE) ?: "");
+		chain->type = copy(nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE));
 	}
 	if (!chain->name || (chain->base && !chain->type))
 		err = -ENOMEM;
@@ -112,29 +122,43 @@ out:
 	return err ? fail(rd, err) : MNL_CB_OK;
 }
 
+/* A string attribute of a message, or NULL; points into the message. */
+static const char *attr_str(const struct nlmsghdr *nlh, uint16_t type)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
+		if (mnl_attr_get_type(attr) == type &&
+		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
+			return mnl_attr_get_str(attr);
+	return NULL;
+}
+
 static int take_rule(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct nftnl_rule *r = nftnl_rule_alloc();
-	struct fwchain *chain = NULL;
-	const char *name;
+	const char *name = attr_str(nlh, NFTA_RULE_CHAIN);
+	struct nftnl_rule *r;
+	struct fwchain *chain;
 	char **text;
-	int err = 0;
+	int err;
 
-	if (!r)
-		return fail(rd, -ENOMEM);
-	if (nftnl_rule_nlmsg_parse(nlh, r) < 0 || !is_ours(nftnl_rule_get_str(r, NFTNL_RULE_TABLE)))
-		goto out;
-	name = nftnl_rule_get_str(r, NFTNL_RULE_CHAIN);
-	if (name)
-		chain = (struct fwchain *)fwtable_chain(rd->table, name);
+	if (!is_ours(attr_str(nlh, NFTA_RULE_TABLE)) || !name)
+		return MNL_CB_OK;
+	chain = (struct fwchain *)fwtable_chain(rd->table, name);
 	if (!chain)
-		goto out;
-
+		return MNL_CB_OK;
+	r = nftnl_rule_alloc();
 	text = append(&chain->rules, &chain->rules_len, &chain->rules_room, sizeof(*text));
-	err = text ? fwexpr_format_rule(r, text) : -ENOMEM;
-out:
-	nftnl_rule_free(r);
+	if (!r || !text)
+		err = -ENOMEM;
+	else if (nftnl_rule_nlmsg_parse(nlh, r) < 0)
+		/* Holds an expression that libnftnl does not know: none of ours, and not to be missed. */
+		err = (*text = strdup("unreadable")) ? 0 : -ENOMEM;
+	else
+		err = fwexpr_format_rule(r, text);
+	if (r)
+		nftnl_rule_free(r);
 	return err ? fail(rd, err) : MNL_CB_OK;
 }
 
@@ -148,14 +172,18 @@ static int take_set(const struct nlmsghdr *nlh, void *data)
 
 	if (!s)
 		return fail(rd, -ENOMEM);
-	if (nftnl_set_nlmsg_parse(nlh, s) < 0 || !is_ours(nftnl_set_get_str(s, NFTNL_SET_TABLE)))
+	if (nftnl_set_nlmsg_parse(nlh, s) < 0) {
+		err = -ENOMEM;
+		goto out;
+	}
+	if (!is_ours(nftnl_set_get_str(s, NFTNL_SET_TABLE)))
 		goto out;
 	set = append(&table->sets, &table->sets_len, &table->sets_room, sizeof(*set));
 	if (!set) {
 		err = -ENOMEM;
 		goto out;
 	}
-	set->name = strdup(nftnl_set_get_str(s, NFTNL_SET_NAME));
+	set->name = copy(nftnl_set_get_str(s, NFTNL_SET_NAME));
 	set->flags = nftnl_set_get_u32(s, NFTNL_SET_FLAGS);
 	set->key_type = nftnl_set_get_u32(s, NFTNL_SET_KEY_TYPE);
 	set->key_len = nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN);
@@ -177,7 +205,11 @@ static int take_object(const struct nlmsghdr *nlh, void *data)
 
 	if (!o)
 		return fail(rd, -ENOMEM);
-	if (nftnl_obj_nlmsg_parse(nlh, o) < 0 || !is_ours(nftnl_obj_get_str(o, NFTNL_OBJ_TABLE)))
+	if (nftnl_obj_nlmsg_parse(nlh, o) < 0) {
+		err = -ENOMEM;
+		goto out;
+	}
+	if (!is_ours(nftnl_obj_get_str(o, NFTNL_OBJ_TABLE)))
 		goto out;
 	object =
 		append(&table->objects, &table->objects_len, &table->objects_room, sizeof(*object));
@@ -185,7 +217,7 @@ static int take_object(const struct nlmsghdr *nlh, void *data)
 		err = -ENOMEM;
 		goto out;
 	}
-	object->name = strdup(nftnl_obj_get_str(o, NFTNL_OBJ_NAME));
+	object->name = copy(nftnl_obj_get_str(o, NFTNL_OBJ_NAME));
 	object->type = nftnl_obj_get_u32(o, NFTNL_OBJ_TYPE);
 	if (object->type == NFT_OBJECT_COUNTER) {
 		object->packets = nftnl_obj_get_u64(o, NFTNL_OBJ_CTR_PKTS);
@@ -237,36 +269,91 @@ static int take_elems(const struct nlmsghdr *nlh, void *data)
 	return MNL_CB_OK;
 }
 
+static void free_rules(struct fwchain *chain)
+{
+	for (size_t i = 0; i < chain->rules_len; i++)
+		free(chain->rules[i]);
+	free(chain->rules);
+	chain->rules = NULL;
+	chain->rules_len = chain->rules_room = 0;
+}
+
+/* Forget what a dump that was disturbed has brought. */
+static void forget(struct reading *rd, uint16_t type)
+{
+	struct fwtable *t = rd->table, gone = { 0 };
+
+	switch (type) {
+	case NFT_MSG_GETTABLE:
+		t->present = false;
+		break;
+	case NFT_MSG_GETCHAIN:
+		gone.chains = t->chains;
+		gone.chains_len = t->chains_len;
+		t->chains = NULL;
+		t->chains_len = t->chains_room = 0;
+		break;
+	case NFT_MSG_GETRULE:
+		for (size_t i = 0; i < t->chains_len; i++)
+			free_rules(&t->chains[i]);
+		break;
+	case NFT_MSG_GETSET:
+		gone.sets = t->sets;
+		gone.sets_len = t->sets_len;
+		t->sets = NULL;
+		t->sets_len = t->sets_room = 0;
+		break;
+	case NFT_MSG_GETOBJ:
+		gone.objects = t->objects;
+		gone.objects_len = t->objects_len;
+		t->objects = NULL;
+		t->objects_len = t->objects_room = 0;
+		break;
+	case NFT_MSG_GETSETELEM:
+		rd->set->elems_len = 0;
+		break;
+	default:
+		break;
+	}
+	fwtable_fini(&gone);
+}
+
+/*
+ * One dump, asked for again while commits disturb it.  0, -ENOENT when the
+ * table went away meanwhile, or another -errno.
+ */
 static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, mnl_cb_t cb)
 {
-	_Alignas(struct nlmsghdr) char buf[256];
-	struct nlmsghdr *nlh = fwsock_begin(fs, buf, type, NFPROTO_INET, NLM_F_DUMP);
-	int err;
+	_Alignas(struct nlmsghdr) char buf[1024];
+	int err = -EINTR;
 
-	/*
-	 * NFTA_RULE_TABLE, NFTA_SET_TABLE and NFTA_OBJ_TABLE are all 1 and narrow
-	 * the dump; tables and chains are dumped whole.
-	 */
-	if (type == NFT_MSG_GETRULE || type == NFT_MSG_GETSET || type == NFT_MSG_GETOBJ)
-		mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, RULESET_TABLE);
-	err = fwsock_query(fs, nlh, cb, rd);
-	return rd->err ?: err;
+	for (int i = 0; err == -EINTR && i < DUMP_TRIES; i++) {
+		struct nlmsghdr *nlh = fwsock_begin(fs, buf, type, NFPROTO_INET, NLM_F_DUMP);
+
+		/*
+		 * NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_OBJ_TABLE and NFTA_SET_ELEM_LIST_TABLE
+		 * are all 1 and narrow the dump; tables and chains are dumped whole.
+		 */
+		if (type != NFT_MSG_GETTABLE && type != NFT_MSG_GETCHAIN)
+			mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, RULESET_TABLE);
+		if (type == NFT_MSG_GETSETELEM)
+			mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, rd->set->name);
+		err = fwsock_query(fs, nlh, cb, rd);
+		err = rd->err ?: err;
+		if (err)
+			forget(rd, type);
+	}
+	return err;
 }
 
 static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
 {
-	_Alignas(struct nlmsghdr) char buf[1024];
-	struct nlmsghdr *nlh;
 	int err;
 
 	if (strlen(set->name) > 512)
 		return -EBADMSG; /* NFT_SET_MAXNAMELEN is 256 */
-	nlh = fwsock_begin(fs, buf, NFT_MSG_GETSETELEM, NFPROTO_INET, NLM_F_DUMP);
-	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
-	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set->name);
 	rd->set = set;
-	err = fwsock_query(fs, nlh, take_elems, rd);
-	err = rd->err ?: err;
+	err = dump(fs, rd, NFT_MSG_GETSETELEM, take_elems);
 	/*
 	 * A hash set that grows while it is dumped can list a key twice (rhashtable
 	 * moves elements in the background, also after the commit); one is kept.
@@ -294,15 +381,9 @@ static int read_once(struct fwsock *fs, struct fwtable *table)
 		err = dump(fs, &rd, parts[i].type, parts[i].cb);
 		if (!err && !table->present)
 			break;
-		/* ENOENT: the table went away between two dumps; look again. */
-		if (err == -ENOENT)
-			err = -EINTR;
 	}
-	for (size_t i = 0; !err && i < table->sets_len; i++) {
+	for (size_t i = 0; !err && i < table->sets_len; i++)
 		err = dump_elems(fs, &rd, &table->sets[i]);
-		if (err == -ENOENT)
-			err = -EINTR;
-	}
 	if (!err)
 		err = fwsock_read_generation(fs, &after);
 	if (!err)
@@ -323,7 +404,8 @@ int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
 			return 0;
 		}
 		fwtable_fini(&table);
-		if (err && err != -EINTR)
+		/* ENOENT: the table, or a set, went away between two dumps; look again. */
+		if (err && err != -EINTR && err != -ENOENT)
 			return err;
 	}
 	return err;
@@ -332,13 +414,9 @@ int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
 void fwtable_fini(struct fwtable *table)
 {
 	for (size_t i = 0; i < table->chains_len; i++) {
-		struct fwchain *c = &table->chains[i];
-
-		for (size_t k = 0; k < c->rules_len; k++)
-			free(c->rules[k]);
-		free(c->rules);
-		free(c->name);
-		free(c->type);
+		free_rules(&table->chains[i]);
+		free(table->chains[i].name);
+		free(table->chains[i].type);
 	}
 	for (size_t i = 0; i < table->sets_len; i++) {
 		free(table->sets[i].name);

@@ -26,8 +26,7 @@ static int lookup_host(struct state *s, const struct endpoint_host *host)
 	int err = 0, gai = getaddrinfo(host->name, NULL, &hints, &found);
 
 	if (gai) {
-		log_warning("endpoint \"%s\": cannot look it up: %s", host->name,
-			    gai_strerror(gai));
+		log_debug("endpoint \"%s\": cannot look it up: %s", host->name, gai_strerror(gai));
 		return 0;
 	}
 	for (const struct addrinfo *ai = found; ai && !err; ai = ai->ai_next) {

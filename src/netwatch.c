@@ -5,6 +5,8 @@
 #include <linux/rtnetlink.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 
 #include <netlink/cache.h>
 #include <netlink/msg.h>
@@ -16,13 +18,18 @@
 
 #include "netstate.h"
 
+#define ANSWER_TIMEOUT_S 2 /* the kernel answers at once */
+
 static int open_socket(struct nl_sock **ret_sk)
 {
+	/* libnl waits for an answer also to a request that it could not send. */
+	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
 	struct nl_sock *sk = nl_socket_alloc();
 
 	if (!sk)
 		return -ENOMEM;
-	if (nl_connect(sk, NETLINK_ROUTE) < 0) { /* sets close-on-exec */
+	if (nl_connect(sk, NETLINK_ROUTE) < 0 || /* sets close-on-exec */
+	    setsockopt(nl_socket_get_fd(sk), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout))) {
 		nl_socket_free(sk);
 		return -EIO;
 	}
@@ -115,8 +122,10 @@ static int ask_route(struct nl_sock *sk, struct route_to *to)
 		return err == -NLE_NOMEM ? -ENOMEM : -EIO;
 
 	err = nl_recvmsgs_default(sk);
-	/* Every error of the kernel's means that no packet would go: unreachable, prohibited, ... */
-	return err == -NLE_NOMEM ? -ENOMEM : 0;
+	if (err == -NLE_NOMEM)
+		return -ENOMEM;
+	/* Any error of the kernel's means that no packet would go: unreachable, prohibited, ... */
+	return err == -NLE_AGAIN ? -EIO : 0;
 }
 
 int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t n)

@@ -108,8 +108,8 @@ int policy_add_endpoint(struct policy *p, const struct endpoint *endpoint);
 int policy_add_host(struct policy *p, const struct endpoint_host *host);
 
 /*
- * Put every list in one order, drop what is there twice or covered by a wider
- * entry, and check what no single value can show (mode both leaves no path
+ * Put every list in one order, drop what is there twice and tunnels that a
+ * prefix covers, and check what no single value can show (mode both leaves no path
  * outside tunnels).  0, or -EINVAL with the reason in reterr_why.
  */
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size);

@@ -108,6 +108,12 @@ void rundir_close(struct rundir *rd);
  */
 int state_read(const struct rundir *rd, struct state *s, char reterr_text[CONFIG_ERR]);
 
+/*
+ * The same of the temporary file, which a command leaves that was killed
+ * between state_prepare() and state_publish().
+ */
+int state_read_prepared(const struct rundir *rd, struct state *s, char reterr_text[CONFIG_ERR]);
+
 /* Write the temporary file beside it and sync it.  0, or -errno with a text. */
 int state_prepare(const struct rundir *rd, const struct state *s, char reterr_text[CONFIG_ERR]);
 

@@ -152,7 +152,10 @@ struct state_reader {
 
 static int refuse(char text[CONFIG_ERR], const char *name, const char *value, const char *expected)
 {
-	snprintf(text, CONFIG_ERR, "%.32s \"%.128s\": expected %s", name, value, expected);
+	char key[40], shown[128];
+
+	snprintf(text, CONFIG_ERR, "%s \"%s\": expected %s", text_quotable(name, key, sizeof(key)),
+		 text_quotable(value, shown, sizeof(shown)), expected);
 	return -EINVAL;
 }
 
@@ -296,15 +299,16 @@ static int set_line(void *ctx, const char *section, const char *name, const char
 	return refuse(reterr_text, section, name, "a file that leakguard wrote");
 }
 
-int state_read(const struct rundir *rd, struct state *s, char reterr_text[CONFIG_ERR])
+static int read_file(const struct rundir *rd, const char *name, struct state *s,
+		     char reterr_text[CONFIG_ERR])
 {
 	struct state_reader sr = { .s = s };
-	char path[STATE_PATH + sizeof(STATE_FILE) + 1];
+	char path[STATE_PATH + sizeof(STATE_TMP) + 1];
 	struct stat st;
 	int err;
 
-	snprintf(path, sizeof(path), "%s/%s", rd->path, STATE_FILE);
-	if (fstatat(rd->dir_fd, STATE_FILE, &st, AT_SYMLINK_NOFOLLOW)) {
+	snprintf(path, sizeof(path), "%s/%s", rd->path, name);
+	if (fstatat(rd->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW)) {
 		err = -errno;
 		snprintf(reterr_text, CONFIG_ERR, "%s: %s", path, strerror(-err));
 		return err;
@@ -321,6 +325,16 @@ int state_read(const struct rundir *rd, struct state *s, char reterr_text[CONFIG
 		err = -EINVAL;
 	}
 	return err;
+}
+
+int state_read(const struct rundir *rd, struct state *s, char reterr_text[CONFIG_ERR])
+{
+	return read_file(rd, STATE_FILE, s, reterr_text);
+}
+
+int state_read_prepared(const struct rundir *rd, struct state *s, char reterr_text[CONFIG_ERR])
+{
+	return read_file(rd, STATE_TMP, s, reterr_text);
 }
 
 /* --- writing --- */
@@ -428,11 +442,18 @@ int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 {
 	int err = 0;
 
-	if (renameat(rd->dir_fd, STATE_TMP, rd->dir_fd, STATE_FILE) || fsync(rd->dir_fd)) {
-		err = -errno;
+	/* Twice: by now the kernel has the rules, and undoing that is the worse way out. */
+	for (int i = 0; i < 2; i++) {
+		err = renameat(rd->dir_fd, STATE_TMP, rd->dir_fd, STATE_FILE) ? -errno : 0;
+		if (!err)
+			break;
+	}
+	if (err)
 		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE,
 			 strerror(-err));
-	}
+	else
+		(void)fsync(
+			rd->dir_fd); /* the name is there; whether it outlives a power cut is less */
 	return err;
 }
 

@@ -77,7 +77,7 @@ int ifname_parse(const char *text, char ret_name[IFNAMSIZ])
 	for (size_t i = 0; i < len; i++) {
 		const unsigned char c = (unsigned char)text[i];
 
-		if (c <= ' ' || c == 0x7f || strchr("/:\"\\*%@,;{}[]", c))
+		if (c <= ' ' || c == 0x7f || strchr("/:\"\\*%@,;#{}[]", c))
 			return -EINVAL;
 	}
 
@@ -117,4 +117,14 @@ int proto_parse(const char *text, uint8_t *ret_proto)
 const char *proto_format(uint8_t proto)
 {
 	return proto == IPPROTO_UDP ? "udp" : proto == IPPROTO_TCP ? "tcp" : "?";
+}
+
+const char *text_quotable(const char *text, char *buf, size_t size)
+{
+	size_t i = 0;
+
+	for (; text[i] && i + 1 < size; i++)
+		buf[i] = (char)(iscntrl((unsigned char)text[i]) ? '?' : text[i]);
+	buf[i] = '\0';
+	return buf;
 }

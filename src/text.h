@@ -40,7 +40,7 @@ bool addr_is_unicast(const struct addr *addr);	 /* not 0/8, 224/3 (and above), :
 /*
  * A link's name, as the kernel's dev_valid_name(): 1 to 15 bytes, not "." or
  * "..", no '/', ':' or white space; and none of the bytes that would have to
- * be quoted in our own files or in nft's ('"', '\\', '*', control bytes).
+ * be quoted in our own files or in nft's.
  * Returns 0, or -EINVAL and leaves ret_name alone.
  */
 int ifname_parse(const char *text, char ret_name[IFNAMSIZ]);
@@ -51,5 +51,11 @@ int number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_num
 /* "udp" or "tcp" to IPPROTO_*, and back (never NULL). */
 int proto_parse(const char *text, uint8_t *ret_proto);
 const char *proto_format(uint8_t proto);
+
+/*
+ * Copy untrusted text for a message: control bytes become '?', what does not
+ * fit into `size` bytes is cut.  Returns buf.
+ */
+const char *text_quotable(const char *text, char *buf, size_t size);
 
 #endif
