@@ -5,111 +5,18 @@
 
 #include "apply.h"
 #include "cmd.h"
-#include "fwdecode.h"
-#include "fwread.h"
 #include "fwsock.h"
 #include "log.h"
 #include "lookup.h"
+#include "session.h"
 
-/* What every change holds while it runs. */
-struct session {
-	struct rundir rundir;
-	struct fwsock fs;
-	struct state before;	  /* what was in force; empty where nothing was */
-	bool recorded;		  /* before was read from the run directory */
-	bool guarded;		  /* the kernel has our table */
-	enum fragments fragments; /* how it keeps S9 */
-};
-
-static void session_close(struct session *ss)
-{
-	fwsock_close(&ss->fs);
-	state_fini(&ss->before);
-	rundir_close(&ss->rundir);
-}
-
-static int read_guarded(struct session *ss, char text[CONFIG_ERR])
-{
-	struct fwtable table;
-	int err = fwtable_read(&ss->fs, &table);
-
-	if (err) {
-		snprintf(text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
-			 RULESET_TABLE,
-			 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
-					 strerror(-err));
-		return err;
-	}
-	ss->guarded = table.present;
-	ss->fragments = fwdecode_fragments(&table);
-	fwtable_fini(&table);
-	return 0;
-}
-
-/*
- * A command was killed between its commit and its record's renaming: if the
- * kernel has what that record tells, the record is the true one.
- */
-static int recover(struct session *ss, char text[CONFIG_ERR])
-{
-	struct policy policy;
-	struct ruleset rules;
-	struct state s;
-	int err;
-
-	state_init(&s);
-	err = state_read_prepared(&ss->rundir, &s, text);
-	if (!err)
-		err = state_effective_policy(&s, &policy, text);
-	if (err) {
-		state_fini(&s);
-		return 0; /* there is none, or it was cut short before the commit */
-	}
-	err = ruleset_build(&policy, &s.pins, ss->fragments, &rules);
-	policy_fini(&policy);
-	if (err) {
-		snprintf(text, CONFIG_ERR, "cannot build the rules: out of memory");
-	} else {
-		err = apply_compare(&ss->fs, &rules, text);
-		ruleset_fini(&rules);
-	}
-	if (!err)
-		err = state_publish(&ss->rundir, text);
-	state_fini(&s);
-	return err < 0 ? err : 0;
-}
-
-/* Lock, socket, and what is in force now.  0, or -errno, said already, and nothing to close. */
-static int session_open(struct session *ss, const char *run_dir)
+static int open_or_say(struct session *ss, const struct cmdline *cl)
 {
 	char text[CONFIG_ERR];
-	int err;
+	int err = session_open(ss, cl->run_dir, text);
 
-	*ss = (struct session){ 0 };
-	state_init(&ss->before);
-	err = rundir_open(&ss->rundir, run_dir, text);
-	if (err) {
-		log_error("%s", text);
-		return err;
-	}
-	err = fwsock_open(&ss->fs);
 	if (err)
-		snprintf(text, CONFIG_ERR, "nf_tables: cannot open a netlink socket: %s",
-			 strerror(-err));
-	if (!err)
-		err = read_guarded(ss, text);
-	if (!err && ss->guarded)
-		err = recover(ss, text);
-	if (!err) {
-		err = state_read(&ss->rundir, &ss->before, text);
-		ss->recorded = !err;
-		if (err == -ENOENT)
-			err = 0;
-	}
-	if (err) {
 		log_error("%s", text);
-		session_close(ss);
-	}
 	return err;
 }
 
@@ -144,58 +51,8 @@ static void print_summary(const struct plan *plan, bool dry_run)
 	putchar('\n');
 }
 
-/* The record could not be put in its place: back to the rules that the old one tells of. */
-static void undo(struct session *ss)
-{
-	char text[CONFIG_ERR];
-	struct plan plan;
-	struct state s;
-	int err;
-
-	state_init(&s);
-	err = state_read(&ss->rundir, &s, text);
-	if (err == -ENOENT && !ss->guarded)
-		err = apply_remove(&ss->fs, text);
-	else if (!err)
-		err = plan_build(&ss->fs, &s, &plan, text);
-	if (!err && ss->guarded) {
-		(void)apply_commit(&ss->fs, &plan, text);
-		plan_fini(&plan);
-	}
-	state_fini(&s);
-}
-
-/* Commit, and put the record in its place.  0, or -errno with a text. */
-static int commit_and_record(struct session *ss, const struct plan *plan, const struct state *after,
-			     char text[CONFIG_ERR])
-{
-	char why[CONFIG_ERR];
-	int err = state_prepare(&ss->rundir, after, text);
-
-	if (err)
-		return err;
-	err = apply_commit(&ss->fs, plan, text);
-	if (err == 1)
-		log_warning("%s", text);
-	if (err < 0 && err != -EBUSY) {
-		state_discard(&ss->rundir);
-		return err;
-	}
-	/* What the kernel has, or is to have, is what the record tells. */
-	if (state_publish(&ss->rundir, why)) {
-		memcpy(text, why, CONFIG_ERR);
-		undo(ss);
-		return -EIO;
-	}
-	return err < 0 ? err : 0;
-}
-
-/*
- * The state that shall be in force -> kernel and run directory.  The record is
- * written and synced before the commit and renamed after it: nothing that can
- * fail for want of space is left to do once the kernel has the rules.
- */
-static int make_it_so(struct session *ss, struct state *after, bool dry_run, bool summary)
+/* The state that shall be in force -> kernel and run directory. */
+static int make_it_so(struct session *ss, struct state *after, bool dry_run)
 {
 	char text[CONFIG_ERR];
 	struct plan plan;
@@ -206,13 +63,15 @@ static int make_it_so(struct session *ss, struct state *after, bool dry_run, boo
 		return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
 	}
 	err = dry_run ? apply_dry_run(&ss->fs, &plan, text) :
-			commit_and_record(ss, &plan, after, text);
-	if (err)
+			session_commit(ss, &plan, after, text);
+	if (err < 0)
 		log_error("%s", text);
-	else if (summary)
+	else if (err)
+		log_warning("%s", text);
+	if (err >= 0)
 		print_summary(&plan, dry_run);
 	plan_fini(&plan);
-	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
+	return err < 0 ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
 }
 
 /* Take over what is tied to the host and not to the configuration: `up`s and pins. */
@@ -281,7 +140,7 @@ int cmd_read_policy(struct state *s, const char *config, const struct override *
 }
 
 /* A new base policy on a host where `ss` is in force. */
-static int change_policy(struct session *ss, struct state *after, bool dry_run, bool summary)
+static int change_policy(struct session *ss, struct state *after, bool dry_run)
 {
 	char text[CONFIG_ERR] = "out of memory";
 	int err = lookup_complete(after, &ss->before, text);
@@ -292,7 +151,7 @@ static int change_policy(struct session *ss, struct state *after, bool dry_run, 
 		log_error("%s", text);
 		return CMD_EXIT_FAILED;
 	}
-	return make_it_so(ss, after, dry_run, summary);
+	return make_it_so(ss, after, dry_run);
 }
 
 int cmd_enable(const struct cmdline *cl)
@@ -309,8 +168,8 @@ int cmd_enable(const struct cmdline *cl)
 		status = exit_of(err);
 	} else if (lookup_endpoints(&after)) { /* may take long: before the lock is taken */
 		log_error("out of memory");
-	} else if (!session_open(&ss, cl->run_dir)) {
-		status = change_policy(&ss, &after, cl->dry_run, true);
+	} else if (!open_or_say(&ss, cl)) {
+		status = change_policy(&ss, &after, cl->dry_run);
 		session_close(&ss);
 	}
 	state_fini(&after);
@@ -451,7 +310,7 @@ int cmd_up(const struct cmdline *cl)
 	status = err ? exit_of(err) : CMD_EXIT_FAILED;
 	if (err)
 		goto out;
-	if (session_open(&ss, cl->run_dir))
+	if (open_or_say(&ss, cl))
 		goto out;
 
 	status = start_from(&ss, cl, &after);
@@ -460,7 +319,7 @@ int cmd_up(const struct cmdline *cl)
 		if (err)
 			log_error("up %s: %s", link,
 				  err == -E2BIG ? "expected at most 64 tunnels" : strerror(-err));
-		status = err ? CMD_EXIT_FAILED : make_it_so(&ss, &after, false, true);
+		status = err ? CMD_EXIT_FAILED : make_it_so(&ss, &after, false);
 	}
 	session_close(&ss);
 out:
@@ -483,7 +342,7 @@ int cmd_down(const struct cmdline *cl)
 	status = err ? exit_of(err) : CMD_EXIT_FAILED;
 	if (err)
 		goto out;
-	if (session_open(&ss, cl->run_dir))
+	if (open_or_say(&ss, cl))
 		goto out;
 
 	if (!ss.guarded && !ss.recorded) {
@@ -493,7 +352,7 @@ int cmd_down(const struct cmdline *cl)
 		if (status == CMD_EXIT_DONE && !state_remove_up(&after, link))
 			log_debug("down %s: no \"up\" brought it", link);
 		if (status == CMD_EXIT_DONE)
-			status = make_it_so(&ss, &after, false, true);
+			status = make_it_so(&ss, &after, false);
 	}
 	session_close(&ss);
 out:
@@ -524,7 +383,7 @@ static int reload_policy(struct session *ss, const struct cmdline *cl, struct st
 		log_error("out of memory");
 		return CMD_EXIT_FAILED;
 	}
-	return change_policy(ss, after, false, true);
+	return change_policy(ss, after, false);
 }
 
 int cmd_reload(const struct cmdline *cl)
@@ -533,7 +392,7 @@ int cmd_reload(const struct cmdline *cl)
 	struct state after;
 	int status;
 
-	if (session_open(&ss, cl->run_dir))
+	if (open_or_say(&ss, cl))
 		return CMD_EXIT_FAILED;
 	state_init(&after);
 	status = reload_policy(&ss, cl, &after);
