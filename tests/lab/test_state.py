@@ -139,7 +139,6 @@ def test_foreign_content(raised, record, make):
     run(raised, ["reload"])
 
 
-@pytest.mark.xfail(strict=True, reason="quotes the record's bytes as they are")
 def test_message_is_printable(raised, record):
     """What stands in a file must not steer the terminal of who reads on."""
     text = record.read_bytes()
