@@ -296,69 +296,58 @@ static int start_from(struct session *ss, const struct cmdline *cl, struct state
 	return err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
 }
 
-int cmd_up(const struct cmdline *cl)
+/* Put, or take away, what `up` brings for this link. */
+static int change_up(struct session *ss, const struct cmdline *cl, const struct policy *given,
+		     const char *link, bool up)
 {
-	char link[IFNAMSIZ];
-	struct policy given;
-	struct session ss;
 	struct state after;
 	int err, status;
 
-	policy_init(&given);
 	state_init(&after);
-	err = read_hook_options(cl, &given, link);
-	status = err ? exit_of(err) : CMD_EXIT_FAILED;
-	if (err)
-		goto out;
-	if (open_or_say(&ss, cl))
-		goto out;
-
-	status = start_from(&ss, cl, &after);
-	if (status == CMD_EXIT_DONE) {
-		err = state_put_up(&after, link, given.resolvers, given.resolvers_len);
+	status = start_from(ss, cl, &after);
+	if (status == CMD_EXIT_DONE && up) {
+		err = state_put_up(&after, link, given->resolvers, given->resolvers_len);
 		if (err)
 			log_error("up %s: %s", link,
 				  err == -E2BIG ? "expected at most 64 tunnels" : strerror(-err));
-		status = err ? CMD_EXIT_FAILED : make_it_so(&ss, &after, false);
+		status = err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
+	} else if (status == CMD_EXIT_DONE && !state_remove_up(&after, link)) {
+		log_debug("down %s: no \"up\" brought it", link);
 	}
-	session_close(&ss);
-out:
-	policy_fini(&given);
+	if (status == CMD_EXIT_DONE)
+		status = make_it_so(ss, &after, false);
 	state_fini(&after);
 	return status;
 }
 
-int cmd_down(const struct cmdline *cl)
+static int run_hook(const struct cmdline *cl, bool up)
 {
 	char link[IFNAMSIZ];
 	struct policy given;
 	struct session ss;
-	struct state after;
 	int err, status;
 
 	policy_init(&given);
-	state_init(&after);
 	err = read_hook_options(cl, &given, link);
 	status = err ? exit_of(err) : CMD_EXIT_FAILED;
-	if (err)
-		goto out;
-	if (open_or_say(&ss, cl))
-		goto out;
-
-	if (!ss.guarded && !ss.recorded) {
-		status = CMD_EXIT_DONE; /* never raised: there is nothing to take away */
-	} else {
-		status = start_from(&ss, cl, &after);
-		if (status == CMD_EXIT_DONE && !state_remove_up(&after, link))
-			log_debug("down %s: no \"up\" brought it", link);
-		if (status == CMD_EXIT_DONE)
-			status = make_it_so(&ss, &after, false);
+	if (!err && !open_or_say(&ss, cl)) {
+		/* A guard that was never raised has nothing to be taken away. */
+		status = !up && !ss.guarded && !ss.recorded ? CMD_EXIT_DONE :
+							      change_up(&ss, cl, &given, link, up);
+		session_close(&ss);
 	}
-	session_close(&ss);
-out:
 	policy_fini(&given);
-	state_fini(&after);
 	return status;
+}
+
+int cmd_up(const struct cmdline *cl)
+{
+	return run_hook(cl, true);
+}
+
+int cmd_down(const struct cmdline *cl)
+{
+	return run_hook(cl, false);
 }
 
 static int reload_policy(struct session *ss, const struct cmdline *cl, struct state *after)

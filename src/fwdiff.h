@@ -11,7 +11,8 @@ struct ruleset;
 /*
  * Fill an initialised transaction with what makes `want` of `have`, and with
  * nothing else: chains whose rules differ are flushed and refilled, sets get
- * and lose single elements, base chains stay.  An empty transaction means
+ * and lose single elements (or are made anew, where old rules could otherwise
+ * meet new elements), base chains stay.  An empty transaction means
  * that the two are the same; the first message's note names the first
  * difference.  *ret_settling is true if nothing but elements are missing: a
  * hash set that grew a moment ago may hide some from a dump, so look again
