@@ -292,6 +292,15 @@ def _extension_chain(namespace, address, link, label):
                           chain + _datagram(namespace, address, label)))
 
 
+@crafted("authentication header", families=(6,))
+def _authentication_header(namespace, address, link, label):
+    head = packets.authentication_header(packets.UDP)
+    send_raw(address, link,
+             packets.ipv6(source_of(namespace, address), address,
+                          packets.AUTHENTICATION,
+                          head + _datagram(namespace, address, label)))
+
+
 @crafted("atomic fragment", families=(6,), is_fragment=True)
 def _atomic_fragment(namespace, address, link, label):
     head = packets.fragment_header(packets.UDP, 0, 0, 1)
@@ -310,8 +319,8 @@ def _large_query(_, address, link, label):
 
 def _send_fragments(namespace, address, link, label, sizes, keep=slice(None)):
     datagram = _datagram(namespace, address, label, 600)
-    pieces = packets.fragments(source_of(namespace, address), address, datagram,
-                               sizes)
+    pieces = packets.fragments(source_of(namespace, address), address,
+                               datagram, sizes)
     send_raw(address, link, *pieces[keep])
 
 

@@ -8,7 +8,7 @@ UDP, TCP, ICMP = socket.IPPROTO_UDP, socket.IPPROTO_TCP, socket.IPPROTO_ICMP
 SYN, PSH, ACK = 2, 8, 16
 MORE_FRAGMENTS = 1
 NOP, RECORD_ROUTE = 1, 7  # IPv4 options
-HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
+HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
 
 
 def checksum(data):
@@ -79,6 +79,11 @@ def options_header(header):
 def routing_header(header):
     """A segment routing header that is at its end (type 4, RFC 8754)."""
     return bytes([header, 0, 4, 0, 0, 0, 0, 0])
+
+
+def authentication_header(header):
+    """With a made-up association and check value (RFC 4302)."""
+    return struct.pack("!BBHII12x", header, 4, 0, 1, 1)
 
 
 def fragment_header(header, offset, more, ident):

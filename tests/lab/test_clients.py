@@ -24,10 +24,20 @@ def _by_family(addresses, family):
     return addresses.v4 if family == 4 else addresses.v6
 
 
+# What gets out although it should not; strict, so that a repair is noticed.
+DEFECTS = {
+    "authentication header": "nf_tables takes IPv6's AH for the transport "
+                             "protocol: the port behind it is not looked at",
+}
+
+
 def _cases():
     for name, sender in CRAFTED.items():
-        yield from itertools.product(
-            [name], sender.origins, sender.families)
+        marks = [pytest.mark.xfail(strict=True, reason=DEFECTS[name])] \
+            if name in DEFECTS else []
+        for origin, family in itertools.product(sender.origins,
+                                                sender.families):
+            yield pytest.param(name, origin, family, marks=marks)
 
 
 def _what_got_out(lab, send):

@@ -4,6 +4,8 @@ The classic leak: resolv.conf names the VPN's resolver first and the provider's
 second; the first is slow, so the program turns to the second.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import labnet
@@ -108,6 +110,40 @@ def test_slow_first_server(lab, guard, veth_tunnel, slow, program):
     guard.disable()
     _, packets = got_out(lab, ask)
     assert {p.dst for p in packets} == {slow, PROVIDER.v4}, "the control"
+
+
+@pytest.mark.usefixtures("provider_is_near")
+@pytest.mark.parametrize("kind", ["openvpn", "wireguard"])
+def test_slow_first_server_of_a_real_vpn(lab, guard, make_tunnel, kind):
+    """Connected, killed while the program asks, and connected anew."""
+    tunnel = make_tunnel(kind).up()
+    server = SlowResolver(lab.vpn, labnet.TUNNEL_FAR.v4, SLOW_S)
+    lab.host.set_resolv_conf(resolv_conf(labnet.TUNNEL_FAR.v4, PROVIDER.v4))
+
+    def ask():
+        return look_up(lab, "getent")
+
+    def ask_while_killed():
+        with ThreadPoolExecutor(1) as thread:
+            asking = thread.submit(ask)
+            tunnel.kill()
+            return asking.result()
+
+    try:
+        require_seen(lab, ask, ["provider"])
+        guard.enable(tunnel=tunnel.link)
+        guard.up(tunnel.link, labnet.TUNNEL_FAR.v4)
+        require_hidden(lab, ask, "slow", None)
+        require_hidden(lab, ask_while_killed, None)
+        require_hidden(lab, ask, None)
+    finally:
+        server.stop()
+    tunnel.remake()
+    server = SlowResolver(lab.vpn, labnet.TUNNEL_FAR.v4, 0)
+    try:
+        require_hidden(lab, ask, "slow")
+    finally:
+        server.stop()
 
 
 @pytest.mark.usefixtures("provider_is_near")
