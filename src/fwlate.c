@@ -75,8 +75,11 @@ static bool overlaps(uint32_t start, uint32_t len, uint32_t from, uint32_t to)
 	return start < to && start + len > from;
 }
 
-/* A write to the destination address (IPv4 16 to 19, IPv6 24 to 39) or port (2 to 3). */
-static bool writes_destination(const struct nftnl_expr *e)
+/*
+ * A write to the destination address (IPv4 16 to 19, IPv6 24 to 39) or port
+ * (2 to 3); the family is NFPROTO_INET where the rule does not tell.
+ */
+static bool writes_destination(const struct nftnl_expr *e, uint32_t family)
 {
 	const uint32_t base = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_BASE);
 	const uint32_t offset = nftnl_expr_get_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET);
@@ -85,7 +88,8 @@ static bool writes_destination(const struct nftnl_expr *e)
 	if (!nftnl_expr_is_set(e, NFTNL_EXPR_PAYLOAD_SREG))
 		return false;
 	if (base == NFT_PAYLOAD_NETWORK_HEADER)
-		return overlaps(offset, len, 16, 40);
+		return (family != NFPROTO_IPV6 && overlaps(offset, len, 16, 20)) ||
+		       (family != NFPROTO_IPV4 && overlaps(offset, len, 24, 40));
 	return base != NFT_PAYLOAD_TRANSPORT_HEADER || overlaps(offset, len, 2, 4);
 }
 
@@ -103,15 +107,40 @@ static bool is_harmless_target(const char *name)
 	return false;
 }
 
+/* What has been seen of one rule. */
+struct scan {
+	uint32_t family; /* the table's, until the rule itself asks for one */
+	bool asks_family;
+	bool rewrites;
+};
+
+/* meta nfproto and the compare behind it: nft puts them before every look at a header. */
+static void take_family(struct scan *scan, const struct nftnl_expr *e, const char *kind)
+{
+	const uint8_t *proto;
+	uint32_t len = 0;
+
+	if (scan->asks_family && !strcmp(kind, "cmp")) {
+		proto = nftnl_expr_get(e, NFTNL_EXPR_CMP_DATA, &len);
+		if (proto && len >= 1 && nftnl_expr_get_u32(e, NFTNL_EXPR_CMP_OP) == NFT_CMP_EQ)
+			scan->family = *proto;
+	}
+	scan->asks_family = !strcmp(kind, "meta") &&
+			    nftnl_expr_get_u32(e, NFTNL_EXPR_META_KEY) == NFT_META_NFPROTO;
+}
+
 static int take_expr(struct nftnl_expr *e, void *data)
 {
 	const char *kind = nftnl_expr_get_str(e, NFTNL_EXPR_NAME);
+	struct scan *scan = data;
 
-	if ((!strcmp(kind, "payload") && writes_destination(e)) || !strcmp(kind, "dup") ||
-	    !strcmp(kind, "queue") ||
+	take_family(scan, e, kind);
+
+	if ((!strcmp(kind, "payload") && writes_destination(e, scan->family)) ||
+	    !strcmp(kind, "dup") || !strcmp(kind, "queue") ||
 	    (!strcmp(kind, "target") &&
 	     !is_harmless_target(nftnl_expr_get_str(e, NFTNL_EXPR_TG_NAME))))
-		*(bool *)data = true;
+		scan->rewrites = true;
 	return 0;
 }
 
@@ -124,15 +153,16 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 	struct search *search = data;
 	struct nftnl_rule *r = nftnl_rule_alloc();
 	const char *table;
-	bool rewrites = false;
+	struct scan scan = { 0 };
 
 	if (!r)
 		return MNL_CB_OK;
 	if (nftnl_rule_nlmsg_parse(nlh, r) < 0)
 		goto out;
-	nftnl_expr_foreach(r, take_expr, &rewrites);
+	scan.family = nftnl_rule_get_u32(r, NFTNL_RULE_FAMILY);
+	nftnl_expr_foreach(r, take_expr, &scan);
 	table = nftnl_rule_get_str(r, NFTNL_RULE_TABLE);
-	for (size_t i = 0; rewrites && table && i < search->len; i++)
+	for (size_t i = 0; scan.rewrites && table && i < search->len; i++)
 		if (search->chains[i].family == nftnl_rule_get_u32(r, NFTNL_RULE_FAMILY) &&
 		    !strncmp(search->chains[i].table, table, NAME_ROOM - 1))
 			search->chains[i].rewrites = true;

@@ -19,8 +19,9 @@
 #include "ruleset.h"
 #include "state.h"
 
-#define RESOLV_CONF	"/etc/resolv.conf"
-#define MAX_NAMESERVERS 16
+#define RESOLV_CONF	 "/etc/resolv.conf"
+#define MAX_NAMESERVERS	 16
+#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
 
 const char *guard_state_format(enum guard_state state)
 {
@@ -195,6 +196,12 @@ static int read_routes(const struct state *s, struct status *st)
 
 /* --- warnings --- */
 
+/* S2: whatever its address, a resolver on this host is reached through the loopback device. */
+static bool stays_on_host(const struct link *link)
+{
+	return link && link->index == LOOPBACK_IFINDEX;
+}
+
 static void warn_resolvers(struct status *st)
 {
 	char text[POLICY_TEXT];
@@ -205,8 +212,8 @@ static void warn_resolvers(struct status *st)
 		bool closed = r->pinned || path == RESOLVER_PATH_TUNNEL ||
 			      st->policy.mode == POLICY_MODE_BOTH;
 
-		if (!r->looked_up || !*r->route || r->through_tunnel ||
-		    addr_is_loopback(&r->resolver.addr) || path == RESOLVER_PATH_ANY)
+		if (!r->looked_up || !*r->route || r->through_tunnel || path == RESOLVER_PATH_ANY ||
+		    stays_on_host(netstate_link_named(&st->net, r->route)))
 			continue;
 		if (path == RESOLVER_PATH_LINK && !strncmp(r->resolver.link, r->route, IFNAMSIZ))
 			continue; /* the user tied it to a link that is no tunnel */
@@ -236,19 +243,20 @@ static bool is_open(struct status *st, const struct addr *addr)
 	const struct policy *p = &st->policy;
 	struct netstate route = { 0 };
 	const struct link *link;
-	bool tunnel;
+	bool open;
 
 	if (addr_is_loopback(addr))
 		return true;
 	for (size_t i = 0; i < p->resolvers_len; i++)
 		if (!addr_cmp(&p->resolvers[i].addr, addr))
 			return true; /* a wrong way to it has a warning of its own */
-	if (p->mode == POLICY_MODE_BOTH || netwatch_lookup_routes(&route, addr, 1))
+	if (netwatch_lookup_routes(&route, addr, 1))
 		return false;
 	link = netstate_link(&st->net, route.routes[0].link);
-	tunnel = link && policy_is_tunnel(p, link->name);
+	open = stays_on_host(link) ||
+	       (link && p->mode == POLICY_MODE_EITHER && policy_is_tunnel(p, link->name));
 	netstate_fini(&route);
-	return tunnel;
+	return open;
 }
 
 /* nameserver lines, as resolv.conf(5) has them; a zone is cut off. */

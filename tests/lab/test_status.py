@@ -202,8 +202,6 @@ def test_warns_of_resolv_conf(lab, guard, make_tunnel, servers):
     assert "resolv-conf" in codes(guard), "blocked in the tunnel as well"
 
 
-@pytest.mark.xfail(strict=True, reason="is_open() knows loopback addresses "
-                   "only: the host's others are routed through lo as well")
 def test_stub_is_no_reason_to_warn(lab, guard, servers):
     """On any of the host's own addresses: queries to it stay here (S2)."""
     stub = SlowResolver(lab.host, labnet.HOST_LAN.v4, 0, tag="stub")
@@ -309,11 +307,7 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize("chain", [
-    pytest.param(name, marks=pytest.mark.xfail(
-        strict=True, reason="IPv6's source lies where IPv4 has its "
-        "destination, and fwlate does not ask which it is"))
-    if name == "source, IPv6" else name for name in (*LATE, *HARMLESS)])
+@pytest.mark.parametrize("chain", (*LATE, *HARMLESS))
 def test_warns_of_a_late_chain(lab, guard, chain):
     guard.enable(resolver=[*APPROVED])
     assert codes(guard) == set()
