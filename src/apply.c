@@ -8,6 +8,7 @@
 #include "fwdiff.h"
 #include "fwprobe.h"
 #include "fwread.h"
+#include "fwsock.h"
 #include "fwtxn.h"
 #include "netwatch.h"
 #include "state.h"
@@ -19,10 +20,6 @@
 /* How long a hash set that just grew is given to show all its elements: 1 ms, 2 ms, ... 512 ms. */
 #define SETTLE_TRIES	10
 #define SETTLE_FIRST_NS 1000000L
-
-#ifndef ERESTART /* the kernel's own (include/linux/errno.h): another commit came between */
-#define ERESTART 85
-#endif
 
 static bool has_tunnel_link(const struct policy *p, const struct netstate *ns)
 {
@@ -74,8 +71,7 @@ static int choose_fragments(struct fwsock *fs, const struct policy *p, enum frag
 	}
 	err = fwprobe_fragments(fs, p->fragments, ret_how);
 	if (err == -EPERM)
-		snprintf(reterr_text, CONFIG_ERR,
-			 "nf_tables: not permitted, expected to run as root (CAP_NET_ADMIN)");
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 	else if (err == -EOPNOTSUPP)
 		snprintf(reterr_text, CONFIG_ERR,
 			 "nf_tables: this kernel has no inet tables, expected CONFIG_NF_TABLES_INET");
@@ -132,9 +128,7 @@ static void describe_refusal(int err, const struct fwtxn_fail *fail, const char 
 			     char reterr_text[CONFIG_ERR])
 {
 	snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s%s%s%s%s%s%s",
-		 *fail->what ? fail->what : "transaction", ": ",
-		 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
-				 strerror(-err),
+		 *fail->what ? fail->what : "transaction", ": ", fwsock_strerror(err),
 		 *fail->reason ? " (" : "", fail->reason, *fail->reason ? ")" : "", after);
 }
 
@@ -149,8 +143,7 @@ static int read_table(struct fwsock *fs, struct fwtable *ret_table, char reterr_
 	int err = fwtable_read(fs, ret_table);
 
 	if (err == -EPERM)
-		snprintf(reterr_text, CONFIG_ERR,
-			 "nf_tables: not permitted, expected to run as root (CAP_NET_ADMIN)");
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 	else if (err)
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
 			 RULESET_TABLE, strerror(-err));

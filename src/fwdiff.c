@@ -28,6 +28,9 @@ struct diff {
 	struct fwtxn *txn;
 	enum change chains[RULESET_MAX_CHAINS]; /* of want's */
 	enum change sets[RULESET_MAX_SETS];
+	struct elem_changes {
+		size_t fresh, gone; /* keys */
+	} elems[RULESET_MAX_SETS];  /* of sets that stay */
 };
 
 static const struct chain *wanted_chain(const struct ruleset *rs, const char *name)
@@ -69,17 +72,10 @@ static bool has_counter(const struct fwtable *have, const char *name)
 
 static bool same_nature(const struct fwchain *have, const struct chain *want)
 {
-	static const uint32_t hooks[] = {
-		[HOOK_NONE] = 0,
-		[HOOK_POSTROUTING] = NF_INET_POST_ROUTING,
-		[HOOK_OUTPUT] = NF_INET_LOCAL_OUT,
-		[HOOK_FORWARD] = NF_INET_FORWARD,
-	};
-
 	if (have->base != (want->hook != HOOK_NONE))
 		return false;
 	return !have->base ||
-	       (have->hook == hooks[want->hook] && have->priority == RULESET_PRIORITY &&
+	       (have->hook == fwtxn_hook(want->hook) && have->priority == RULESET_PRIORITY &&
 		have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
 }
 
@@ -145,25 +141,33 @@ static bool looks_into(const struct chain *chain, size_t set)
 	return false;
 }
 
-/* Keys that `have` lacks and `want` has, and the reverse; both are sorted. */
-static void count_elem_changes(const struct fwset *have, const struct set *want, size_t *ret_fresh,
-			       size_t *ret_gone)
+/*
+ * Keys that `want` has and `have` lacks, and the reverse; both are sorted.
+ * Counts them, and copies them where there are buffers to take them.
+ */
+static struct elem_changes compare_elems(const struct fwset *have, const struct set *want,
+					 uint8_t *ret_fresh, uint8_t *ret_gone)
 {
 	const size_t len = want->key_len;
+	struct elem_changes n = { 0 };
 	size_t h = 0, w = 0;
 
 	while (h < have->elems_len || w < want->elems_len) {
-		const int c = h == have->elems_len ?
-				      1 :
-			      w == want->elems_len ?
-				      -1 :
-				      memcmp(have->elems + h * len, want->elems + w * len, len);
+		const uint8_t *hk = have->elems + h * len, *wk = want->elems + w * len;
+		const int c = h == have->elems_len ? 1 :
+			      w == want->elems_len ? -1 :
+						     memcmp(hk, wk, len);
 
-		*ret_gone += c < 0;
-		*ret_fresh += c > 0;
+		if (c < 0 && ret_gone)
+			memcpy(ret_gone + n.gone * len, hk, len);
+		if (c > 0 && ret_fresh)
+			memcpy(ret_fresh + n.fresh * len, wk, len);
+		n.gone += c < 0;
+		n.fresh += c > 0;
 		h += c <= 0;
 		w += c >= 0;
 	}
+	return n;
 }
 
 /*
@@ -178,22 +182,26 @@ static void count_elem_changes(const struct fwset *have, const struct set *want,
 static void judge_mixtures(struct diff *d)
 {
 	const bool both = wanted_chain(d->want, "approved") || fwtable_chain(d->have, "approved");
-	size_t fresh[RULESET_MAX_SETS] = { 0 }, gone = 0;
 	bool changed = false;
+	size_t gone = 0;
 
 	for (size_t i = 0; i < d->want->chains_len; i++)
 		changed |= d->chains[i] != CHANGE_NONE;
 	for (size_t i = 0; i < d->have->chains_len; i++)
 		changed |= !wanted_chain(d->want, d->have->chains[i].name);
-	for (size_t i = 0; i < d->want->sets_len; i++)
+	for (size_t i = 0; i < d->want->sets_len; i++) {
+		const struct set *want = &d->want->sets[i];
+
 		if (d->sets[i] == CHANGE_NONE)
-			count_elem_changes(fwtable_set(d->have, d->want->sets[i].name),
-					   &d->want->sets[i], &fresh[i], &gone);
+			d->elems[i] =
+				compare_elems(fwtable_set(d->have, want->name), want, NULL, NULL);
+		gone += d->elems[i].gone;
+	}
 	for (size_t i = 0; i < d->have->sets_len; i++)
 		gone += !wanted_set(d->want, d->have->sets[i].name);
 
 	for (size_t i = 0; (changed || (both && gone)) && i < d->want->sets_len; i++)
-		if (fresh[i])
+		if (d->elems[i].fresh)
 			d->sets[i] = CHANGE_REMAKE;
 }
 
@@ -276,38 +284,25 @@ static void put_additions(struct diff *d)
 	}
 }
 
-/* Both lists are sorted: walk them side by side, and send what differs; returns how many keys go. */
-static size_t put_elem_changes(struct fwtxn *t, const struct fwset *have, const struct set *want)
+static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const struct set *want,
+			     const struct elem_changes *n)
 {
-	const size_t len = want->key_len;
-	uint8_t *gone = NULL, *fresh = NULL;
-	size_t h = 0, w = 0, gone_len = 0, fresh_len = 0;
+	uint8_t *fresh, *gone;
 
-	gone = calloc(have->elems_len + 1, len);
-	fresh = calloc(want->elems_len + 1, len);
-	if (!gone || !fresh) {
+	if (!n->fresh && !n->gone)
+		return;
+	/* One element more than needed: calloc(0) may return NULL. */
+	fresh = calloc(n->fresh + 1, want->key_len);
+	gone = calloc(n->gone + 1, want->key_len);
+	if (fresh && gone) {
+		compare_elems(have, want, fresh, gone);
+		fwtxn_add_elems(t, want->name, fresh, n->fresh, want->key_len);
+		fwtxn_del_elems(t, want->name, gone, n->gone, want->key_len);
+	} else {
 		t->err = t->err ?: -ENOMEM;
-		goto out;
 	}
-	while (h < have->elems_len || w < want->elems_len) {
-		const uint8_t *hk = have->elems + h * len, *wk = want->elems + w * len;
-		const int c = h == have->elems_len ? 1 :
-			      w == want->elems_len ? -1 :
-						     memcmp(hk, wk, len);
-
-		if (c < 0)
-			memcpy(gone + gone_len++ * len, hk, len);
-		if (c > 0)
-			memcpy(fresh + fresh_len++ * len, wk, len);
-		h += c <= 0;
-		w += c >= 0;
-	}
-	fwtxn_add_elems(t, want->name, fresh, fresh_len, len);
-	fwtxn_del_elems(t, want->name, gone, gone_len, len);
-out:
-	free(gone);
 	free(fresh);
-	return gone_len;
+	free(gone);
 }
 
 int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn,
@@ -327,10 +322,13 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct 
 	put_removals(&d);
 	put_additions(&d);
 	other = fwtxn_len(txn);
-	for (size_t i = 0; i < want->sets_len; i++)
-		if (d.sets[i] == CHANGE_NONE)
-			gone += put_elem_changes(txn, fwtable_set(have, want->sets[i].name),
-						 &want->sets[i]);
+	for (size_t i = 0; i < want->sets_len; i++) {
+		if (d.sets[i] != CHANGE_NONE)
+			continue;
+		put_elem_changes(txn, fwtable_set(have, want->sets[i].name), &want->sets[i],
+				 &d.elems[i]);
+		gone += d.elems[i].gone;
+	}
 	*ret_settling = !other && !gone && fwtxn_len(txn);
 	return txn->err;
 }

@@ -18,7 +18,6 @@
 
 #include "ruleset.h"
 
-#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
 #define LOG_BURST	 5 /* nft's own default, in packets */
 #define TPROXY_PORT	 1 /* any; the rule is never reached */
 #define CT_STATE_INVALID 1 /* NF_CT_STATE_INVALID_BIT, nf_conntrack_common.h */

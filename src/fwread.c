@@ -363,7 +363,7 @@ static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
 	return err;
 }
 
-static int read_once(struct fwsock *fs, struct fwtable *table)
+static int read_once(struct fwsock *fs, bool elems, struct fwtable *table)
 {
 	static const struct {
 		uint16_t type;
@@ -382,7 +382,7 @@ static int read_once(struct fwsock *fs, struct fwtable *table)
 		if (!err && !table->present)
 			break;
 	}
-	for (size_t i = 0; !err && i < table->sets_len; i++)
+	for (size_t i = 0; elems && !err && i < table->sets_len; i++)
 		err = dump_elems(fs, &rd, &table->sets[i]);
 	if (!err)
 		err = fwsock_read_generation(fs, &after);
@@ -391,14 +391,14 @@ static int read_once(struct fwsock *fs, struct fwtable *table)
 	return err;
 }
 
-int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
+static int read_tries(struct fwsock *fs, bool elems, struct fwtable *ret_table)
 {
 	int err = 0;
 
 	for (int i = 0; i < READ_TRIES; i++) {
 		struct fwtable table = { 0 };
 
-		err = read_once(fs, &table);
+		err = read_once(fs, elems, &table);
 		if (!err && (table.generation || i == READ_TRIES - 1)) {
 			*ret_table = table;
 			return 0;
@@ -409,6 +409,16 @@ int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
 			return err;
 	}
 	return err;
+}
+
+int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
+{
+	return read_tries(fs, true, ret_table);
+}
+
+int fwtable_read_rules(struct fwsock *fs, struct fwtable *ret_table)
+{
+	return read_tries(fs, false, ret_table);
 }
 
 void fwtable_fini(struct fwtable *table)

@@ -50,6 +50,10 @@ struct fwtable {
  * tries again, up to a limit, while commits disturb it.
  */
 int fwtable_read(struct fwsock *fs, struct fwtable *ret_table);
+
+/* The same without the elements of its sets, which are most of a large table. */
+int fwtable_read_rules(struct fwsock *fs, struct fwtable *ret_table);
+
 void fwtable_fini(struct fwtable *table);
 
 const struct fwchain *fwtable_chain(const struct fwtable *table, const char *name);

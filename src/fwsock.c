@@ -83,6 +83,12 @@ int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb,
 	return ret < 0 ? -errno : 0;
 }
 
+const char *fwsock_strerror(int err)
+{
+	return err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
+			       strerror(-err);
+}
+
 static int read_generation(const struct nlmsghdr *nlh, void *data)
 {
 	const struct nlattr *attr;

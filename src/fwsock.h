@@ -42,4 +42,7 @@ int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb,
 /* The ruleset's generation, which counts commits.  0, or -errno as above. */
 int fwsock_read_generation(struct fwsock *fs, uint32_t *ret_generation);
 
+/* Words for a -errno of nf_tables' netlink: strerror(3)'s, but for what the user can mend. */
+const char *fwsock_strerror(int err);
+
 #endif

@@ -26,11 +26,6 @@
 #define MAX_STALE    1024	/* datagrams; no transaction of ours is answered by so many */
 #define ACK_BYTES    1024	/* of receive buffer that one error reply is charged at most */
 
-/* ERESTART is the kernel's own and missing from user space (include/linux/errno.h). */
-#ifndef ERESTART
-#define ERESTART 85
-#endif
-
 void fwtxn_init(struct fwtxn *t)
 {
 	*t = (struct fwtxn){ .seq = FIRST_SEQ };
@@ -129,7 +124,7 @@ void fwtxn_del_table(struct fwtxn *t, const char *table)
 	end_message(t, nlh);
 }
 
-void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
+uint32_t fwtxn_hook(enum hook hook)
 {
 	static const uint32_t hooks[] = {
 		[HOOK_NONE] = 0,
@@ -137,6 +132,12 @@ void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 		[HOOK_OUTPUT] = NF_INET_LOCAL_OUT,
 		[HOOK_FORWARD] = NF_INET_FORWARD,
 	};
+
+	return hooks[hook];
+}
+
+void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
+{
 	struct nlmsghdr *nlh = begin_message(t, NFT_MSG_NEWCHAIN, NLM_F_CREATE, MESSAGE_ROOM,
 					     "chain %s", chain->name);
 	struct nlattr *hook;
@@ -148,7 +149,7 @@ void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 	if (chain->hook != HOOK_NONE) {
 		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, "filter");
 		hook = mnl_attr_nest_start(nlh, NFTA_CHAIN_HOOK);
-		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(hooks[chain->hook]));
+		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(fwtxn_hook(chain->hook)));
 		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY, htonl(RULESET_PRIORITY));
 		mnl_attr_nest_end(nlh, hook);
 		mnl_attr_put_u32(nlh, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT));

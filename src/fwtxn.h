@@ -14,6 +14,10 @@
 
 struct fwsock;
 
+#ifndef ERESTART /* the kernel's own, missing from user space (include/linux/errno.h) */
+#define ERESTART 85
+#endif
+
 #define FWTXN_NOTE 128
 
 /* What one message was for, to name it when the kernel refuses it. */
@@ -61,6 +65,9 @@ void fwtxn_add_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size
 		     size_t key_len);
 void fwtxn_del_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size_t n,
 		     size_t key_len);
+
+/* nf_tables' number for a hook (linux/netfilter.h); 0 for HOOK_NONE. */
+uint32_t fwtxn_hook(enum hook hook);
 
 /* nf_tables' number for a set's key type (nft's datatype.h: 6 bits a field). */
 uint32_t fwtxn_key_type(const struct set *set);

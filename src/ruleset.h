@@ -30,6 +30,8 @@
 #define RULESET_NAME  32  /* chain, set and counter names, with NUL */
 #define RULESET_TEXT  128 /* a rule's comment, with NUL; nft takes no longer one */
 
+#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
+
 enum match_kind {
 	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
 	MATCH_OTHER_DPORT, /* th dport != N for each guarded port */

@@ -17,13 +17,11 @@ void session_close(struct session *ss)
 static int read_guarded(struct session *ss, char text[CONFIG_ERR])
 {
 	struct fwtable table;
-	int err = fwtable_read(&ss->fs, &table);
+	int err = fwtable_read_rules(&ss->fs, &table);
 
 	if (err) {
 		snprintf(text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
-			 RULESET_TABLE,
-			 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
-					 strerror(-err));
+			 RULESET_TABLE, fwsock_strerror(err));
 		return err;
 	}
 	ss->guarded = table.present;

@@ -15,13 +15,13 @@
 #include "fwlate.h"
 #include "fwprobe.h"
 #include "fwread.h"
+#include "fwsock.h"
 #include "netwatch.h"
 #include "ruleset.h"
 #include "state.h"
 
-#define RESOLV_CONF	 "/etc/resolv.conf"
-#define MAX_NAMESERVERS	 16
-#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
+#define RESOLV_CONF	"/etc/resolv.conf"
+#define MAX_NAMESERVERS 16
 
 const char *guard_state_format(enum guard_state state)
 {
@@ -352,9 +352,7 @@ int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_s
 	policy_init(&st.policy);
 	err = fwtable_read(fs, &table);
 	if (err) {
-		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s",
-			 err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :
-					 strerror(-err));
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 		return err;
 	}
 	*reterr_text = '\0';
