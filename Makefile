@@ -6,14 +6,17 @@
 #   make lint       formatters and checkers, warnings as errors
 #   make install    DESTDIR= PREFIX=/usr/local
 #
-# V=1 shows commands; WERROR=1 makes warnings errors; SAN=1 builds with
-# sanitizers, into a BUILD= of its own.
+# V=1 shows commands; WERROR=1 makes warnings errors. Each into a BUILD= of its
+# own: SAN=1 builds with sanitizers, WITHOUT="libseccomp ..." without what is
+# OPTIONAL below; what is not installed is left out by itself.
 
 PREFIX	   ?= /usr/local
 DESTDIR	   ?=
 BUILD	   ?= build
 PKG_CONFIG ?= pkg-config
 PKGS	    = libnftnl libmnl libnl-route-3.0 inih json-c
+OPTIONAL    = libcap-ng libseccomp libsystemd
+WITHOUT	   ?=
 
 CFLAGS	   ?= -O2 -g
 WARNINGS    = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla \
@@ -22,13 +25,20 @@ HARDEN	    = -fstack-protector-strong -fPIE
 SANITIZE    = $(if $(SAN),-fsanitize=address$(,)undefined -fno-sanitize-recover=all \
 	      -fno-omit-frame-pointer)
 ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(WARNINGS) $(HARDEN) $(SANITIZE) \
-	      $(PKG_CFLAGS) $(CFLAGS)
+	      $(HAVE) $(PKG_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
 LIBS	    = $(PKG_LIBS)
 
 # Asked once, and only by what compiles: scripts/setup may have to install pkg-config first.
-PKG_CFLAGS  = $(eval PKG_CFLAGS := $$(shell $(PKG_CONFIG) --cflags $(PKGS)))$(PKG_CFLAGS)
-PKG_LIBS    = $(eval PKG_LIBS := $$(shell $(PKG_CONFIG) --libs $(PKGS)))$(PKG_LIBS)
+FOUND	    = $(eval FOUND := $$(shell for p in $(filter-out $(WITHOUT),$(OPTIONAL)); do \
+	      $(PKG_CONFIG) --exists $$$$p && echo $$$$p; done))$(FOUND)
+# -DHAVE_LIBCAP_NG for libcap-ng
+HAVE	    = $(eval HAVE := $$(shell echo $(addprefix HAVE_,$(FOUND)) | tr a-z- A-Z_ | \
+	      sed 's/HAVE_/-D&/g'))$(HAVE)
+PKG_CFLAGS  = $(eval PKG_CFLAGS := $$(shell $(PKG_CONFIG) --cflags $(PKGS) $(FOUND)))$(PKG_CFLAGS)
+# libsystemd's headers only: it is loaded where systemd runs (notify.h).
+PKG_LIBS    = $(eval PKG_LIBS := $$(shell $(PKG_CONFIG) --libs $(PKGS) \
+	      $(filter-out libsystemd,$(FOUND))) $(if $(filter libsystemd,$(FOUND)),-ldl))$(PKG_LIBS)
 
 SRC	= $(wildcard src/*.c)
 MAIN	= src/main.c
