@@ -8,17 +8,29 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include <netlink/cache.h>
+#include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
-#include <netlink/route/link.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <netlink/socket.h>
 
 #include "netstate.h"
+#include "routefilter.h"
 
 #define ANSWER_TIMEOUT_S 2 /* the kernel answers at once */
+#define DUMP_TRIES	 16
+/* Some 2,500 events: a link brings up to 13 each time it changes. */
+#define EVENTS_BYTES	 (1 << 20)
+#define EVENTS_A_READ	 4096 /* 5 ms of recv(2) */
+
+/* libnl says NLE_NOMEM for ENOBUFS, too. */
+static int errno_of(int nlerr)
+{
+	if (nlerr >= 0)
+		return 0;
+	return nlerr == -NLE_NOMEM ? -ENOMEM : -EIO;
+}
 
 static int open_socket(struct nl_sock **ret_sk)
 {
@@ -33,54 +45,94 @@ static int open_socket(struct nl_sock **ret_sk)
 		nl_socket_free(sk);
 		return -EIO;
 	}
+	nl_socket_disable_auto_ack(sk);
 	*ret_sk = sk;
 	return 0;
 }
 
-static int take_link(struct netstate *ns, struct rtnl_link *from)
+static struct link *add_link(struct netstate *ns)
 {
-	const char *name = rtnl_link_get_name(from), *kind = rtnl_link_get_type(from);
-	struct link *link;
-
 	if (ns->links_len == ns->links_room) {
 		const size_t room = ns->links_room ? ns->links_room * 2 : 16;
 		struct link *links = realloc(ns->links, room * sizeof(*links));
 
 		if (!links)
-			return -ENOMEM;
+			return NULL;
 		ns->links = links;
 		ns->links_room = room;
 	}
-	link = &ns->links[ns->links_len++];
-	*link = (struct link){
-		.index = rtnl_link_get_ifindex(from),
-		.up = (rtnl_link_get_flags(from) & IFF_UP) != 0,
-	};
-	strncpy(link->name, name ? name : "", IFNAMSIZ - 1);
-	strncpy(link->kind, kind ? kind : "", IFNAMSIZ - 1);
-	return 0;
+	return &ns->links[ns->links_len++];
+}
+
+static int take_link(struct nl_msg *msg, void *arg)
+{
+	struct nlmsghdr *nlh = nlmsg_hdr(msg);
+	const struct ifinfomsg *info = nlmsg_data(nlh);
+	struct nlattr *name, *linkinfo, *kind = NULL;
+	struct link *link;
+
+	if (nlh->nlmsg_type != RTM_NEWLINK || !nlmsg_valid_hdr(nlh, sizeof(*info)))
+		return NL_SKIP;
+	link = add_link(arg);
+	if (!link)
+		return -NLE_NOMEM;
+	*link = (struct link){ .index = info->ifi_index, .up = (info->ifi_flags & IFF_UP) != 0 };
+
+	name = nlmsg_find_attr(nlh, sizeof(*info), IFLA_IFNAME);
+	linkinfo = nlmsg_find_attr(nlh, sizeof(*info), IFLA_LINKINFO);
+	if (linkinfo)
+		kind = nla_find(nla_data(linkinfo), nla_len(linkinfo), IFLA_INFO_KIND);
+	if (name)
+		nla_strlcpy(link->name, name, sizeof(link->name));
+	if (kind)
+		nla_strlcpy(link->kind, kind, sizeof(link->kind));
+	return NL_OK;
+}
+
+/* A dump that fails on its way says so in its last message only, which libnl does not read. */
+static int take_end(struct nl_msg *msg, void *arg)
+{
+	const struct nlmsghdr *nlh = nlmsg_hdr(msg);
+	int err = 0;
+
+	(void)arg;
+	if (nlmsg_datalen(nlh) >= (int)sizeof(err))
+		memcpy(&err, nlmsg_data(nlh), sizeof(err));
+	return err < 0 ? -NLE_FAILURE : NL_STOP;
+}
+
+static int ask_links(struct nl_sock *sk)
+{
+	struct ifinfomsg request = { .ifi_family = AF_UNSPEC };
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETLINK, NLM_F_DUMP);
+	int err = -NLE_NOMEM;
+
+	if (!msg)
+		return err;
+	if (!nlmsg_append(msg, &request, sizeof(request), NLMSG_ALIGNTO) &&
+	    !nla_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
+		err = nl_send_auto(sk, msg);
+	nlmsg_free(msg);
+	return err < 0 ? err : nl_recvmsgs_default(sk);
 }
 
 int netwatch_dump_links(struct netstate *ns)
 {
-	struct nl_cache *cache;
 	struct nl_sock *sk;
-	int err = open_socket(&sk);
+	int tries = DUMP_TRIES, err = open_socket(&sk);
 
 	if (err)
 		return err;
-	err = rtnl_link_alloc_cache(sk, AF_UNSPEC, &cache);
+	nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_link, ns);
+	nl_socket_modify_cb(sk, NL_CB_FINISH, NL_CB_CUSTOM, take_end, NULL);
+	do {
+		ns->links_len = 0;
+		err = ask_links(sk);
+	} while (err == -NLE_DUMP_INTR && --tries); /* read to its end: the socket is as new */
 	nl_socket_free(sk);
 	if (err < 0)
-		return err == -NLE_NOMEM ? -ENOMEM : -EIO;
-
-	err = 0;
-	for (struct nl_object *o = nl_cache_get_first(cache); o && !err; o = nl_cache_get_next(o))
-		err = take_link(ns, (struct rtnl_link *)o);
-	nl_cache_free(cache);
-	if (err)
 		netstate_fini(ns);
-	return err;
+	return errno_of(err);
 }
 
 /* The link of the answer's first next hop; multipath routes spread over all of them. */
@@ -119,7 +171,7 @@ static int ask_route(struct nl_sock *sk, struct route_to *to)
 	err = nl_send_auto(sk, msg);
 	nlmsg_free(msg);
 	if (err < 0)
-		return err == -NLE_NOMEM ? -ENOMEM : -EIO;
+		return errno_of(err);
 
 	err = nl_recvmsgs_default(sk);
 	if (err == -NLE_NOMEM)
@@ -141,7 +193,6 @@ int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t
 		free(routes);
 		return err;
 	}
-	nl_socket_disable_auto_ack(sk);
 	for (size_t i = 0; i < n && !err; i++) {
 		routes[i].addr = addrs[i];
 		nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_route, &routes[i]);
@@ -155,5 +206,95 @@ int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t
 	free(ns->routes);
 	ns->routes = routes;
 	ns->routes_len = n;
+	return 0;
+}
+
+static int join_groups(struct nl_sock *sk)
+{
+	static const int groups[] = {
+		RTNLGRP_LINK,	    RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
+		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,	 RTNLGRP_IPV6_RULE,
+	};
+	int err = 0;
+
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]) && !err; i++)
+		err = nl_socket_add_membership(sk, groups[i]);
+	/* Linux 5.3 and later; before, all nexthops are in the routes. */
+	(void)nl_socket_add_membership(sk, RTNLGRP_NEXTHOP);
+	return errno_of(err);
+}
+
+static int size_buffer(int fd)
+{
+	const int bytes = EVENTS_BYTES;
+
+	if (!setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes)) ||
+	    !setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)))
+		return 0;
+	return -errno;
+}
+
+int netwatch_open(struct netwatch *ret_nw)
+{
+	struct nl_sock *sk;
+	int err = open_socket(&sk);
+
+	if (err)
+		return err;
+	err = size_buffer(nl_socket_get_fd(sk)); /* before there are events */
+	if (!err)
+		err = errno_of(nl_socket_set_nonblocking(sk));
+	if (!err)
+		err = join_groups(sk);
+	if (err) {
+		nl_socket_free(sk);
+		return err;
+	}
+	ret_nw->events = sk;
+	return 0;
+}
+
+void netwatch_close(struct netwatch *nw)
+{
+	nl_socket_free(nw->events);
+	*nw = (struct netwatch){ 0 };
+}
+
+int netwatch_fd(const struct netwatch *nw)
+{
+	return nw->events ? nl_socket_get_fd(nw->events) : -1;
+}
+
+int netwatch_filter(struct netwatch *nw, const struct addr *addrs, size_t n)
+{
+	struct routefilter rf;
+	struct sock_fprog program;
+
+	routefilter_build(&rf, addrs, n);
+	program = (struct sock_fprog){ .len = rf.len, .filter = rf.code };
+	if (setsockopt(netwatch_fd(nw), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)))
+		return -errno;
+	return 0;
+}
+
+/* Not by libnl, which would allocate, copy and parse each of them. */
+int netwatch_read(struct netwatch *nw, bool *ret_changed, bool *ret_lost)
+{
+	const int fd = netwatch_fd(nw);
+	bool changed = false, lost = false;
+	char byte;
+
+	for (int i = 0; i < EVENTS_A_READ; i++) {
+		if (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0)
+			changed = true;
+		else if (errno == ENOBUFS)
+			changed = lost = true;
+		else if (errno == EAGAIN)
+			break;
+		else if (errno != EINTR)
+			return -errno;
+	}
+	*ret_changed = changed;
+	*ret_lost = lost;
 	return 0;
 }
