@@ -55,9 +55,9 @@ struct control {
 	struct loop *loop; /* the caller's; NULL: not open */
 	control_serve_fn *serve;
 	void *ctx;
-	int listen_fd, dir_fd,
-		spare_fd; /* owned; the last is given up to refuse, when all are used */
-	dev_t dev;	  /* of our socket file */
+	int listen_fd, dir_fd; /* owned */
+	int spare_fd; /* owned; given up to refuse a client when all descriptors are used */
+	dev_t dev;    /* of our socket file */
 	ino_t ino;
 	struct control_client {
 		struct control *control;
