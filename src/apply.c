@@ -60,11 +60,15 @@ static int pin_resolvers(const struct policy *p, struct netstate *ns, struct sta
 	return err;
 }
 
-static int choose_fragments(struct fwsock *fs, const struct policy *p, enum fragments *ret_how,
-			    char reterr_text[CONFIG_ERR])
+static int choose_fragments(struct fwsock *fs, const struct policy *p, enum fragments known,
+			    enum fragments *ret_how, char reterr_text[CONFIG_ERR])
 {
 	int err;
 
+	if (p->fragments == FRAGMENTS_AUTO && known != FRAGMENTS_AUTO) {
+		*ret_how = known;
+		return 0;
+	}
 	if (!fs) {
 		*ret_how = p->fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG : p->fragments;
 		return 0;
@@ -85,7 +89,7 @@ static int choose_fragments(struct fwsock *fs, const struct policy *p, enum frag
 	return err;
 }
 
-int plan_build(struct fwsock *fs, struct state *s, struct plan *ret_plan,
+int plan_build(struct fwsock *fs, struct state *s, enum fragments known, struct plan *ret_plan,
 	       char reterr_text[CONFIG_ERR])
 {
 	struct plan plan = { 0 };
@@ -102,10 +106,10 @@ int plan_build(struct fwsock *fs, struct state *s, struct plan *ret_plan,
 			 strerror(-err));
 		goto fail;
 	}
-	err = choose_fragments(fs, &plan.policy, &how, reterr_text);
+	err = choose_fragments(fs, &plan.policy, known, &how, reterr_text);
 	if (err)
 		goto fail;
-	err = ruleset_build(&plan.policy, &s->pins, how, &plan.rules);
+	err = state_build_rules(s, &plan.policy, how, &plan.rules);
 	if (err) {
 		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: out of memory");
 		goto fail;
@@ -150,13 +154,19 @@ static int read_table(struct fwsock *fs, struct fwtable *ret_table, char reterr_
 	return err;
 }
 
+/* What one look at the table saw besides the difference. */
+struct seen {
+	bool present;
+	uint32_t generation, flags, owner;
+};
+
 /*
  * Read the table and fill *ret_txn with what makes the rules of it.  With
  * `settle`, right after a commit, missing elements are looked for again.
  * 0 and a transaction for fwtxn_fini(), or -errno with a text and none.
  */
-static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool settle,
-			   uint32_t *ret_generation, struct fwtxn *ret_txn,
+static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool own, bool settle,
+			   struct seen *ret_seen, struct fwtxn *ret_txn,
 			   char reterr_text[CONFIG_ERR])
 {
 	struct timespec pause = { .tv_nsec = SETTLE_FIRST_NS };
@@ -169,8 +179,8 @@ static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool 
 		if (err)
 			return err;
 		fwtxn_init(ret_txn);
-		err = fwdiff_build(&have, rules, ret_txn, &settling);
-		*ret_generation = have.generation;
+		err = fwdiff_build(&have, rules, own, ret_txn, &settling);
+		*ret_seen = (struct seen){ have.present, have.generation, have.flags, have.owner };
 		fwtable_fini(&have);
 		if (err) {
 			snprintf(reterr_text, CONFIG_ERR, "cannot compare the rules: %s",
@@ -185,51 +195,130 @@ static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool 
 	}
 }
 
+static int commit(struct fwsock *fs, struct fwtxn *txn, uint32_t generation,
+		  char reterr_text[CONFIG_ERR])
+{
+	struct fwtxn_fail fail = { 0 };
+	int err = fwtxn_commit(fs, txn, generation, &fail);
+
+	if (err)
+		describe_refusal(err, &fail, "; the rules before are in force", reterr_text);
+	else
+		snprintf(reterr_text, CONFIG_ERR,
+			 "nf_tables: %s: differs again after each of %d commits, expected nobody else to change table inet %s",
+			 txn->notes[0].text, APPLY_COMMITS, RULESET_TABLE);
+	return err;
+}
+
+/* All the rules, as if there were no table; it is made where it is not there. */
+static int put_all(struct fwsock *fs, const struct ruleset *rules, bool own, struct fwtxn *txn,
+		   char reterr_text[CONFIG_ERR])
+{
+	static const struct fwtable nothing;
+	bool settling;
+	int err = fwdiff_build(&nothing, rules, own, txn, &settling);
+
+	if (err)
+		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: %s", strerror(-err));
+	else
+		err = commit(fs, txn, 0, reterr_text);
+	return err;
+}
+
+/*
+ * An ordinary table becomes an owned one only by being made anew, and packets
+ * pass between a base chain's end and its successor's start, even in one
+ * transaction.  The second table has the same rules by then; the next round
+ * finds it and takes it away.
+ */
+static int take_ownership(struct fwsock *fs, const struct ruleset *rules,
+			  char reterr_text[CONFIG_ERR])
+{
+	struct fwtxn txn;
+	int err;
+
+	fwtxn_init(&txn);
+	txn.table = RULESET_BRIDGE;
+	err = put_all(fs, rules, true, &txn, reterr_text);
+	fwtxn_fini(&txn);
+	if (err)
+		return err;
+	fwtxn_del_table(&txn, RULESET_TABLE);
+	err = put_all(fs, rules, true, &txn, reterr_text);
+	fwtxn_fini(&txn);
+	return err == -ENOENT ? -ERESTART : err; /* somebody else has just removed it */
+}
+
+static bool is_owned_by_other(const struct fwsock *fs, const struct seen *seen)
+{
+	return seen->present && seen->flags & FWTXN_TABLE_OWNER && seen->owner != fwsock_port(fs);
+}
+
 /*
  * One round: read, compare, and commit the difference.
  * 1: committed, look again.  0: nothing differs.  -errno with a text;
  * -ERESTART and those of is_unknown(): look again.
  */
-static int commit_round(struct fwsock *fs, const struct ruleset *rules, bool settle,
-			bool any_generation, char reterr_text[CONFIG_ERR])
+static int commit_round(struct fwsock *fs, const struct ruleset *rules, unsigned int flags,
+			bool settle, bool any_generation, struct apply_report *report,
+			char reterr_text[CONFIG_ERR])
 {
-	struct fwtxn_fail fail = { 0 };
+	const bool own = flags & APPLY_OWN;
+	struct seen seen;
 	struct fwtxn txn;
-	uint32_t generation;
-	int err = read_difference(fs, rules, settle, &generation, &txn, reterr_text);
+	int err;
 
+	if (flags & APPLY_GONE) {
+		fwtxn_init(&txn);
+		err = put_all(fs, rules, own, &txn, reterr_text);
+		snprintf(report->first, sizeof(report->first), "table %s", RULESET_TABLE);
+		fwtxn_fini(&txn);
+		return err ? err : 1;
+	}
+	err = read_difference(fs, rules, own, settle, &seen, &txn, reterr_text);
 	if (err)
 		return err;
-	if (fwtxn_len(&txn)) {
+	if (fwtxn_len(&txn) && !*report->first)
+		snprintf(report->first, sizeof(report->first), "%s", txn.notes[0].text);
+	if (fwtxn_len(&txn) && is_owned_by_other(fs, &seen)) {
+		snprintf(reterr_text, CONFIG_ERR,
+			 "nf_tables: table inet %s is owned by a process that does not answer here (netlink port %u), expected its watcher's run directory in --run-dir",
+			 RULESET_TABLE, seen.owner);
+		err = -EACCES;
+	} else if (own && seen.present && !(seen.flags & FWTXN_TABLE_PERSIST)) {
+		err = take_ownership(fs, rules, reterr_text);
+		err = err ? err : 1;
+	} else if (fwtxn_len(&txn)) {
 		/* The generation keeps what was read true until the commit. */
-		err = fwtxn_commit(fs, &txn, any_generation ? 0 : generation, &fail);
-		if (err)
-			describe_refusal(err, &fail, "; the rules before are in force",
-					 reterr_text);
-		else
-			snprintf(reterr_text, CONFIG_ERR,
-				 "nf_tables: %s: differs again after each of %d commits, expected nobody else to change table inet %s",
-				 txn.notes[0].text, APPLY_COMMITS, RULESET_TABLE);
+		err = commit(fs, &txn, any_generation ? 0 : seen.generation, reterr_text);
 		err = err ? err : 1;
 	}
 	fwtxn_fini(&txn);
 	return err;
 }
 
-int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR])
+int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
+		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
+	struct apply_report report = { 0 };
+	const int most = APPLY_COMMITS + !!(flags & APPLY_OWN) + !!(flags & APPLY_GONE);
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 
 	for (int i = 0; i < APPLY_TRIES; i++) {
-		err = commit_round(fs, &plan->rules, commits > 0, i == APPLY_TRIES - 1, why);
-		if (!err)
-			return 0;
-		if (err == 1 && ++commits < APPLY_COMMITS)
-			continue;
-		if (err != -ERESTART && !is_unknown(err))
+		err = commit_round(fs, &plan->rules, flags, commits > 0, i == APPLY_TRIES - 1,
+				   &report, why);
+		flags &= ~(unsigned int)APPLY_GONE;
+		if (err == 1)
+			report.commits = (unsigned int)++commits;
+		if (!err || (err == 1 && commits == most) ||
+		    (err < 0 && err != -ERESTART && !is_unknown(err)))
 			break;
 	}
+	if (ret_report)
+		*ret_report = report;
+	if (!err)
+		return 0;
 	if (err < 0 && commits) {
 		snprintf(reterr_text, CONFIG_ERR,
 			 "the rules are in force, but could not be read back: %.400s", why);
@@ -243,8 +332,8 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 {
 	struct fwtxn_fail fail = { 0 };
 	struct fwtxn txn;
-	uint32_t generation;
-	int err = read_difference(fs, &plan->rules, false, &generation, &txn, reterr_text);
+	struct seen seen;
+	int err = read_difference(fs, &plan->rules, false, false, &seen, &txn, reterr_text);
 
 	if (err)
 		return err;
@@ -258,8 +347,8 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_text[CONFIG_ERR])
 {
 	struct fwtxn txn;
-	uint32_t generation;
-	int err = read_difference(fs, rules, true, &generation, &txn, reterr_text);
+	struct seen seen;
+	int err = read_difference(fs, rules, false, true, &seen, &txn, reterr_text);
 
 	if (err)
 		return err;
@@ -273,7 +362,7 @@ int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_te
 
 int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 {
-	bool present, acked = false;
+	bool acked = false;
 	struct fwtxn_fail fail;
 	struct fwtable have;
 	struct fwtxn txn;
@@ -287,13 +376,14 @@ int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 			continue;
 		if (err)
 			return err;
-		present = have.present;
-		fwtable_fini(&have);
-		if (!present)
-			return 0;
-
 		fwtxn_init(&txn);
-		fwtxn_del_table(&txn, RULESET_TABLE);
+		if (have.present)
+			fwtxn_del_table(&txn, RULESET_TABLE);
+		if (have.bridge)
+			fwtxn_del_table(&txn, RULESET_BRIDGE);
+		fwtable_fini(&have);
+		if (!fwtxn_len(&txn) && !txn.err)
+			return 0;
 		err = fwtxn_commit(fs, &txn, 0, &fail);
 		fwtxn_fini(&txn);
 		acked |= !err;

@@ -25,14 +25,31 @@ struct plan {
 	struct ruleset rules;
 };
 
+/* What a commit found and did. */
+struct apply_report {
+	unsigned int commits; /* 0: nothing differed */
+	char first[128];      /* the first difference, as the transaction names it; "" */
+};
+
+enum apply_flag {
+	/*
+	 * Own the table, so that nobody else can change it as long as the socket lives.
+	 * An ordinary table is made anew for that, behind a second one with the same
+	 * rules, so that no packet passes meanwhile.
+	 */
+	APPLY_OWN = 1 << 0,
+	APPLY_GONE = 1 << 1, /* somebody has just removed it: put it back first, look then */
+};
+
 /*
  * Make a plan of the state and of the kernel's links and routes.  Sticky
  * resolvers whose route leads through a tunnel are added to the state's pins.
  * Without a socket (fs NULL, for printing without root) the kernel is taken to
- * have what fragments = auto likes best.
+ * have what fragments = auto likes best; so it is with `known`, the way found
+ * by an earlier plan, unless it is FRAGMENTS_AUTO.
  * 0 and a plan for plan_fini(), or -errno with a text; -EINVAL: the policy is wrong.
  */
-int plan_build(struct fwsock *fs, struct state *s, struct plan *ret_plan,
+int plan_build(struct fwsock *fs, struct state *s, enum fragments known, struct plan *ret_plan,
 	       char reterr_text[CONFIG_ERR]);
 void plan_fini(struct plan *plan);
 
@@ -42,9 +59,12 @@ void plan_fini(struct plan *plan);
  * 0: the kernel has these rules, as was read back.
  * 1: it has acknowledged them, but could not be asked again; with a text.
  * -EBUSY: they were committed, and somebody else changes them again and again.
+ * -EACCES: a live process owns the table.
  * Another -errno, with a text: the rules before are in force.
+ * The report (may be NULL) is filled in any case.
  */
-int apply_commit(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);
+int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
+		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR]);
 
 /* The same up to the commit, which the kernel validates and forgets. */
 int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);

@@ -30,7 +30,8 @@ struct cmdline {
 	const struct command *command;
 	const char *config;  /* CMD_CONFIG_DEFAULT unless given */
 	const char *run_dir; /* CMD_RUN_DIR_DEFAULT unless given */
-	bool json, dry_run;
+	bool json, dry_run, no_watch, until_disable;
+	const char *word; /* of a command that takes one; never NULL then */
 	struct override overrides[STATE_MAX_OVERRIDES]; /* options that are keys, in order */
 	size_t overrides_len;
 };
@@ -43,6 +44,8 @@ enum cmd_takes {
 	CMD_TAKES_JSON = 1 << 3,
 	CMD_TAKES_DRY_RUN = 1 << 4,
 	CMD_TAKES_NO_WATCH = 1 << 5,
+	CMD_TAKES_UNTIL_DISABLE = 1 << 6,
+	CMD_TAKES_WORD = 1 << 7, /* one, behind the options */
 };
 
 struct command {
@@ -82,6 +85,9 @@ int cmd_disable(const struct cmdline *cl);
 int cmd_up(const struct cmdline *cl);
 int cmd_down(const struct cmdline *cl);
 int cmd_reload(const struct cmdline *cl);
+int cmd_pause(const struct cmdline *cl);
+int cmd_resume(const struct cmdline *cl);
+int cmd_watch(const struct cmdline *cl);
 int cmd_rules(const struct cmdline *cl);
 int cmd_status(const struct cmdline *cl);
 

@@ -5,7 +5,14 @@
 #include "cmd.h"
 #include "log.h"
 
-enum { LETTER_RUN_DIR = 256, LETTER_VERSION, LETTER_JSON, LETTER_DRY_RUN, LETTER_NO_WATCH };
+enum {
+	LETTER_RUN_DIR = 256,
+	LETTER_VERSION,
+	LETTER_JSON,
+	LETTER_DRY_RUN,
+	LETTER_NO_WATCH,
+	LETTER_UNTIL_DISABLE
+};
 
 #define LETTER_KEY  512 /* from here on: a key's place in config_keys[] */
 #define MAX_OPTIONS 32
@@ -21,6 +28,8 @@ const struct cmd_option cmd_options[] = {
 	{ "dry-run", LETTER_DRY_RUN, NULL, CMD_TAKES_DRY_RUN,
 	  "let the kernel check the rules, install nothing" },
 	{ "no-watch", LETTER_NO_WATCH, NULL, CMD_TAKES_NO_WATCH, "leave no watcher behind" },
+	{ "until-disable", LETTER_UNTIL_DISABLE, NULL, CMD_TAKES_UNTIL_DISABLE,
+	  "end when the guard is lowered, as the watcher that enable leaves does" },
 	{ "json", LETTER_JSON, NULL, CMD_TAKES_JSON, "print JSON, as leakguard(8) describes" },
 	{ .name = NULL },
 };
@@ -142,7 +151,11 @@ static bool parse_options(int argc, char **argv, struct cmdline *cl, int *ret_ex
 			cl->dry_run = true;
 			break;
 		case LETTER_NO_WATCH:
-			break; /* nothing else is left behind yet */
+			cl->no_watch = true;
+			break;
+		case LETTER_UNTIL_DISABLE:
+			cl->until_disable = true;
+			break;
 		case ':':
 			return usage_error(cl->command, argv[optind - 1], "needs a value");
 		case '?':
@@ -179,6 +192,13 @@ bool cmdline_parse(int argc, char **argv, struct cmdline *ret_cl, int *ret_exit)
 		return usage_error(NULL, word, "unknown command");
 	if (!parse_options(argc, argv, cl, ret_exit))
 		return false;
+	if (cl->command->takes & CMD_TAKES_WORD) {
+		if (optind >= argc) {
+			log_error("%s: expected %s", cl->command->name, cl->command->synopsis);
+			return false;
+		}
+		cl->word = argv[optind++];
+	}
 	if (optind < argc)
 		return usage_error(cl->command, argv[optind], "unexpected word");
 	return true;

@@ -13,6 +13,9 @@
 
 #include <ini.h>
 
+#define PAUSE_LIMIT_S  86400
+#define WATCH_LIMIT_MS 60000
+
 static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
 {
 	const size_t len = strlen(value);
@@ -286,6 +289,71 @@ static int parse_log_rate(struct policy *p, const char *value, const char **rete
 	return number_parse(value, 1, 100000, &p->log_rate);
 }
 
+/* Each line adds kinds; "any" forgets those before it. */
+static int parse_tunnel_kind(struct policy *p, const char *value, const char **reterr_expects)
+{
+	char text[POLICY_MAX_KINDS * IFNAMSIZ], name[IFNAMSIZ], *save = NULL;
+	int err = -EINVAL;
+
+	(void)reterr_expects;
+	if (strlen(value) >= sizeof(text))
+		return -EINVAL;
+	if (!strcmp(value, "any")) {
+		p->kinds_len = 0;
+		return 0;
+	}
+	if (!strcmp(value, "strict")) {
+		for (size_t i = 0; policy_tunnel_kinds[i]; i++)
+			(void)policy_add_kind(p, policy_tunnel_kinds[i]);
+		return 0;
+	}
+	strcpy(text, value);
+	for (char *w = strtok_r(text, ", \t", &save); w; w = strtok_r(NULL, ", \t", &save)) {
+		/* A kind is as long as a link's name may be, and written like one. */
+		err = ifname_parse(w, name);
+		if (!err)
+			err = policy_add_kind(p, name);
+		if (err)
+			return err;
+	}
+	return err;
+}
+
+static int parse_ownership(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	if (!strcmp(value, "auto"))
+		p->ownership = OWNERSHIP_AUTO;
+	else if (!strcmp(value, "off"))
+		p->ownership = OWNERSHIP_OFF;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int parse_pause_max(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	return duration_parse(value, PAUSE_LIMIT_S, &p->pause_max_s);
+}
+
+static int parse_watch_quiet(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	return number_parse(value, 1, WATCH_LIMIT_MS, &p->watch_quiet_ms);
+}
+
+static int parse_watch_late(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	return number_parse(value, 1, WATCH_LIMIT_MS, &p->watch_late_ms);
+}
+
+static void clear_kinds(struct policy *p)
+{
+	p->kinds_len = 0;
+}
+
 static void clear_tunnels(struct policy *p)
 {
 	p->tunnels_len = 0;
@@ -362,6 +430,45 @@ const struct config_key config_keys[] = {
 		.help = "later fragments: auto (default), defrag, conntrack or drop",
 		.values = "auto defrag conntrack drop",
 		.parse = parse_fragments,
+	},
+	{
+		.name = "tunnel-kind",
+		.arg = "any|strict|LIST",
+		.expects = "any, strict, or kinds of links as 'ip -d link' names them",
+		.help = "what else a link of a tunnel's name must be: any (default), strict, or kinds: tun,wireguard",
+		.values = "any strict tun wireguard ppp xfrm",
+		.repeats = true,
+		.parse = parse_tunnel_kind,
+		.clear = clear_kinds,
+	},
+	{
+		.name = "pause-max",
+		.arg = "DURATION",
+		.expects = "1 s to 24 h: 90, 90s, 30m, 1h",
+		.help = "the longest pause that may be asked for, default 1h",
+		.parse = parse_pause_max,
+	},
+	{
+		.name = "ownership",
+		.arg = "auto|off",
+		.expects = "auto or off",
+		.help = "auto (default): where the kernel can, it keeps others from changing the rules while a watcher runs",
+		.values = "auto off",
+		.parse = parse_ownership,
+	},
+	{
+		.name = "watch-quiet",
+		.arg = "MS",
+		.expects = "milliseconds, 1 to 60000",
+		.help = "look at links and routes once they have been quiet for so long, default 50",
+		.parse = parse_watch_quiet,
+	},
+	{
+		.name = "watch-late",
+		.arg = "MS",
+		.expects = "milliseconds, 1 to 60000",
+		.help = "or, where they are never quiet, so long after the first change, default 500",
+		.parse = parse_watch_late,
 	},
 	{
 		.name = "log-group",

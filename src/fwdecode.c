@@ -34,6 +34,16 @@ static int take_tunnel(struct policy *p, struct cursor *c, sa_family_t family)
 	return policy_add_tunnel(p, &t);
 }
 
+static int take_kind(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	char kind[IFNAMSIZ];
+
+	(void)family;
+	take(c, kind, IFNAMSIZ);
+	kind[IFNAMSIZ - 1] = '\0';
+	return policy_add_kind(p, kind);
+}
+
 static int take_resolver(struct policy *p, struct cursor *c, sa_family_t family)
 {
 	struct resolver r = { .path = RESOLVER_PATH_STICKY };
@@ -104,6 +114,7 @@ static const struct {
 	int (*take)(struct policy *p, struct cursor *c, sa_family_t family);
 } sets[] = {
 	{ "tunnel", AF_UNSPEC, 16, take_tunnel },
+	{ "tunnel_kind", AF_UNSPEC, 16, take_kind },
 	{ "resolver4", AF_INET, 4, take_resolver },
 	{ "resolver6", AF_INET6, 16, take_resolver },
 	{ "resolver4_port", AF_INET, 8, take_resolver_port },

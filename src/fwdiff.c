@@ -15,6 +15,8 @@
 #include "fwtxn.h"
 #include "ruleset.h"
 
+#define TIMED_SLACK_MS 2000
+
 enum change {
 	CHANGE_NONE,
 	CHANGE_ADD,    /* it is not there */
@@ -87,7 +89,7 @@ static int compare_rules(const struct diff *d, const struct fwchain *have, const
 	for (size_t i = 0; *ret_same && i < want->rules_len; i++) {
 		struct nftnl_rule *rule;
 		char *text;
-		int err = fwexpr_build_rule(d->want, want, &want->rules[i], &rule);
+		int err = fwexpr_build_rule(RULESET_TABLE, d->want, want, &want->rules[i], &rule);
 
 		if (err)
 			return err;
@@ -170,18 +172,25 @@ static struct elem_changes compare_elems(const struct fwset *have, const struct 
 	return n;
 }
 
+/* Mode both and tunnel-kind ask two sets about one packet. */
+static bool looks_up_two(const struct diff *d)
+{
+	return wanted_chain(d->want, "approved") || fwtable_chain(d->have, "approved") ||
+	       wanted_set(d->want, "tunnel_kind") || fwtable_set(d->have, "tunnel_kind");
+}
+
 /*
  * A packet takes its rules when it enters the base chain, but looks into sets
  * as they are by the time it gets there: old rules can meet new elements, or
  * of two lookups the second a newer set than the first.  Where that could let
  * out what neither the old nor the new policy would, a set that gains elements
  * is made anew in the same transaction: the old rules keep the old one.
- * It could where rules change, and in mode both, which looks up two things
- * (chain approved), where elements go as others come.
+ * It could where rules change, and where two things are looked up, if elements
+ * go as others come.
  */
 static void judge_mixtures(struct diff *d)
 {
-	const bool both = wanted_chain(d->want, "approved") || fwtable_chain(d->have, "approved");
+	const bool both = looks_up_two(d);
 	bool changed = false;
 	size_t gone = 0;
 
@@ -205,6 +214,41 @@ static void judge_mixtures(struct diff *d)
 			d->sets[i] = CHANGE_REMAKE;
 }
 
+/*
+ * A pause that ends by a clock of its own: reading, and the commit before it,
+ * take their time.  Below that, elements are on their way out by themselves.
+ */
+static bool is_over(uint64_t left_ms)
+{
+	return left_ms <= TIMED_SLACK_MS;
+}
+
+static bool lasts_otherwise(const struct fwset *have, const struct set *want)
+{
+	const uint64_t wanted = want->timeout_ms;
+
+	if (!want->timed || !have->elems_len || !want->elems_len || is_over(wanted))
+		return false;
+	return have->expires_max_ms > wanted + TIMED_SLACK_MS ||
+	       have->expires_min_ms + TIMED_SLACK_MS < wanted;
+}
+
+/* What the kernel ends, or has just ended, by itself is no difference. */
+static void judge_timed(struct diff *d)
+{
+	for (size_t i = 0; i < d->want->sets_len; i++) {
+		const struct set *want = &d->want->sets[i];
+		const struct fwset *have = fwtable_set(d->have, want->name);
+
+		if (!want->timed || !have)
+			continue;
+		if (is_over(want->timeout_ms))
+			d->elems[i].fresh = 0;
+		if (have->elems_len && is_over(have->expires_max_ms))
+			d->elems[i].gone = 0;
+	}
+}
+
 static void judge_sets(struct diff *d)
 {
 	for (size_t i = 0; i < d->want->sets_len; i++) {
@@ -213,11 +257,13 @@ static void judge_sets(struct diff *d)
 
 		if (!have)
 			d->sets[i] = CHANGE_ADD;
-		else if (have->odd || have->flags || have->key_len != want->key_len ||
-			 have->key_type != fwtxn_key_type(want))
+		else if (have->odd || have->flags != (want->timed ? NFT_SET_TIMEOUT : 0) ||
+			 have->key_len != want->key_len || have->key_type != fwtxn_key_type(want) ||
+			 lasts_otherwise(have, want))
 			d->sets[i] = CHANGE_REMAKE;
 	}
 	judge_mixtures(d);
+	judge_timed(d);
 
 	for (size_t i = 0; i < d->want->sets_len; i++)
 		for (size_t c = 0; c < d->want->chains_len; c++)
@@ -274,7 +320,8 @@ static void put_additions(struct diff *d)
 		if (d->sets[i] == CHANGE_NONE)
 			continue;
 		fwtxn_add_set(t, set);
-		fwtxn_add_elems(t, set->name, set->elems, set->elems_len, set->key_len);
+		fwtxn_add_elems(t, set->name, set->elems, set->elems_len, set->key_len,
+				set->timeout_ms);
 	}
 	for (size_t i = 0; i < d->want->chains_len; i++) {
 		const struct chain *chain = &d->want->chains[i];
@@ -295,8 +342,8 @@ static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const st
 	fresh = calloc(n->fresh + 1, want->key_len);
 	gone = calloc(n->gone + 1, want->key_len);
 	if (fresh && gone) {
-		compare_elems(have, want, fresh, gone);
-		fwtxn_add_elems(t, want->name, fresh, n->fresh, want->key_len);
+		compare_elems(have, want, n->fresh ? fresh : NULL, n->gone ? gone : NULL);
+		fwtxn_add_elems(t, want->name, fresh, n->fresh, want->key_len, want->timeout_ms);
 		fwtxn_del_elems(t, want->name, gone, n->gone, want->key_len);
 	} else {
 		t->err = t->err ?: -ENOMEM;
@@ -305,23 +352,41 @@ static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const st
 	free(gone);
 }
 
-int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn,
-		 bool *ret_settling)
+/*
+ * The table itself.  An orphan, which outlived its owner, has to be adopted
+ * before anything in it can be changed.  Returns whether that is all that was put.
+ */
+static bool put_table(struct diff *d, bool own)
+{
+	const uint32_t flags = d->have->flags;
+	const bool orphan = d->have->present && (flags & FWTXN_TABLE_OWNED) == FWTXN_TABLE_PERSIST;
+
+	if (!d->have->present)
+		fwtxn_add_table(d->txn, own ? FWTXN_TABLE_OWNED : 0);
+	else if (flags & FWTXN_TABLE_PERSIST ? orphan || flags & ~FWTXN_TABLE_OWNED : flags)
+		/* Beside adoption: somebody may have set it dormant. */
+		fwtxn_add_table(d->txn, flags & FWTXN_TABLE_PERSIST ? FWTXN_TABLE_OWNED : 0);
+	return orphan && flags == FWTXN_TABLE_PERSIST;
+}
+
+int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool own,
+		 struct fwtxn *txn, bool *ret_settling)
 {
 	struct diff d = { .have = have, .want = want, .txn = txn };
 	size_t other, gone = 0;
+	bool only_adopts;
 	int err = judge_chains(&d);
 
 	if (err)
 		return err;
 	judge_sets(&d);
 
-	/* Flags of an ordinary table: none.  Somebody may have set it dormant. */
-	if (!have->present || have->flags)
-		fwtxn_add_table(txn, RULESET_TABLE);
+	only_adopts = put_table(&d, own);
 	put_removals(&d);
 	put_additions(&d);
-	other = fwtxn_len(txn);
+	if (have->bridge)
+		fwtxn_del_table(txn, RULESET_BRIDGE);
+	other = fwtxn_len(txn) - only_adopts;
 	for (size_t i = 0; i < want->sets_len; i++) {
 		if (d.sets[i] != CHANGE_NONE)
 			continue;
@@ -329,6 +394,11 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct 
 				 &d.elems[i]);
 		gone += d.elems[i].gone;
 	}
-	*ret_settling = !other && !gone && fwtxn_len(txn);
+	*ret_settling = !other && !gone && fwtxn_len(txn) > only_adopts;
+	/* An orphan with the right rules is left to whoever wants to own it. */
+	if (only_adopts && !own && fwtxn_len(txn) == 1 && !txn->err) {
+		fwtxn_fini(txn);
+		fwtxn_init(txn);
+	}
 	return txn->err;
 }

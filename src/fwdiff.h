@@ -14,11 +14,13 @@ struct ruleset;
  * and lose single elements (or are made anew, where old rules could otherwise
  * meet new elements), base chains stay.  An empty transaction means
  * that the two are the same; the first message's note names the first
- * difference.  *ret_settling is true if nothing but elements are missing: a
+ * difference.  With `own` a new table is made owned by the socket that commits,
+ * and an orphan is adopted even if nothing else differs; an ordinary table stays
+ * ordinary (apply.h has the way).  *ret_settling is true if nothing but elements are missing: a
  * hash set that grew a moment ago may hide some from a dump, so look again
  * before believing it (adding one that is there does no harm).  0, or -ENOMEM.
  */
-int fwdiff_build(const struct fwtable *have, const struct ruleset *want, struct fwtxn *txn,
-		 bool *ret_settling);
+int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool own,
+		 struct fwtxn *txn, bool *ret_settling);
 
 #endif

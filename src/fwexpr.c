@@ -156,6 +156,12 @@ static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
 	case FIELD_OIFNAME:
 		meta(fx, NFT_META_OIFNAME, dreg);
 		break;
+	case FIELD_OIFKIND:
+		meta(fx, NFT_META_OIFKIND, dreg);
+		break;
+	case FIELD_NFPROTO:
+		meta(fx, NFT_META_NFPROTO, dreg);
+		break;
 	case FIELD_DADDR4:
 		daddr(fx, AF_INET, 4, dreg);
 		break;
@@ -458,15 +464,15 @@ static void add_comment(struct fwexpr *fx, const char *comment)
 		nftnl_udata_buf_free(udata);
 }
 
-int fwexpr_build_rule(const struct ruleset *rs, const struct chain *chain, const struct rule *rule,
-		      struct nftnl_rule **ret_rule)
+int fwexpr_build_rule(const char *table, const struct ruleset *rs, const struct chain *chain,
+		      const struct rule *rule, struct nftnl_rule **ret_rule)
 {
 	struct fwexpr fx = { .rule = nftnl_rule_alloc() };
 
 	if (!fx.rule)
 		return -ENOMEM;
 	nftnl_rule_set_u32(fx.rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
-	if (nftnl_rule_set_str(fx.rule, NFTNL_RULE_TABLE, RULESET_TABLE) < 0 ||
+	if (nftnl_rule_set_str(fx.rule, NFTNL_RULE_TABLE, table) < 0 ||
 	    nftnl_rule_set_str(fx.rule, NFTNL_RULE_CHAIN, chain->name) < 0)
 		fx.err = -ENOMEM;
 

@@ -16,12 +16,12 @@ struct rule;
 struct ruleset;
 
 /*
- * Build rule `rule` of chain `chain`, with its comment.
+ * Build rule `rule` of chain `chain` in this table, with its comment.
  * 0 and a rule for nftnl_rule_free(), or -ENOMEM and nothing.  A rule with one
  * of its expressions missing never comes out: it would match more.
  */
-int fwexpr_build_rule(const struct ruleset *rs, const struct chain *chain, const struct rule *rule,
-		      struct nftnl_rule **ret_rule);
+int fwexpr_build_rule(const char *table, const struct ruleset *rs, const struct chain *chain,
+		      const struct rule *rule, struct nftnl_rule **ret_rule);
 
 /*
  * A rule as text to compare: each expression as libnftnl prints it, then the

@@ -39,7 +39,8 @@ static int try_rule(struct fwsock *fs, const struct rule *rule)
 	int err;
 
 	fwtxn_init(&t);
-	fwtxn_add_table(&t, RULESET_TABLE);
+	t.table = RULESET_PROBE; /* our own may be owned by a watcher */
+	fwtxn_add_table(&t, 0);
 	fwtxn_add_chain(&t, &chain);
 	if (rule)
 		fwtxn_add_rule(&t, &empty, &chain, rule);
@@ -67,6 +68,23 @@ int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has)
 	/* Is it the part that is missing, or everything? */
 	err = try_rule(fs, NULL);
 	return means_lack(err) ? -EOPNOTSUPP : err;
+}
+
+int fwprobe_ownership(struct fwsock *fs, bool *ret_has)
+{
+	struct fwtxn_fail fail;
+	struct fwtxn t;
+	int err;
+
+	fwtxn_init(&t);
+	t.table = RULESET_PROBE;
+	fwtxn_add_table(&t, FWTXN_TABLE_OWNED);
+	err = fwtxn_validate(fs, &t, &fail);
+	fwtxn_fini(&t);
+	if (err && !means_lack(err))
+		return err;
+	*ret_has = !err;
+	return 0;
 }
 
 int fwprobe_fragments(struct fwsock *fs, enum fragments wanted, enum fragments *ret_how)

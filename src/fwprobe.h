@@ -27,6 +27,12 @@ enum fwprobe_part {
 int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has);
 
 /*
+ * Whether a table can be owned and outlive its owner (NFT_TABLE_F_OWNER with
+ * NFT_TABLE_F_PERSIST, Linux 6.9).  0 or -errno as above.
+ */
+int fwprobe_ownership(struct fwsock *fs, bool *ret_has);
+
+/*
  * The way for S9 that `wanted` and the kernel allow; probes no more than it
  * must, since a look at conntrack turns it on for a moment.
  * 0; -EOPNOTSUPP as above; -FWPROBE_ENOWAY if the kernel lacks the way asked for.

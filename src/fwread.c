@@ -1,6 +1,7 @@
 #include "fwread.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h> /* libnftnl/expr.h uses FILE */
 #include <stdlib.h>
@@ -68,7 +69,10 @@ static int take_table(const struct nlmsghdr *nlh, void *data)
 		if (name && !strcmp(name, RULESET_TABLE)) {
 			rd->table->present = true;
 			rd->table->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
+			rd->table->owner = nftnl_table_get_u32(t, NFTNL_TABLE_OWNER);
 		}
+		if (name && !strcmp(name, RULESET_BRIDGE))
+			rd->table->bridge = true;
 	}
 	nftnl_table_free(t);
 	return MNL_CB_OK;
@@ -241,6 +245,19 @@ static const struct nlattr *nested(const struct nlattr *in, uint16_t type)
 	return NULL;
 }
 
+static void take_expiration(struct fwset *set, const struct nlattr *attr)
+{
+	const bool first = set->elems_len == 1;
+	uint64_t left_ms = UINT64_MAX;
+
+	if (attr && mnl_attr_get_payload_len(attr) == sizeof(left_ms))
+		left_ms = be64toh(mnl_attr_get_u64(attr));
+	if (first || left_ms < set->expires_min_ms)
+		set->expires_min_ms = left_ms;
+	if (first || left_ms > set->expires_max_ms)
+		set->expires_max_ms = left_ms;
+}
+
 /* Read without libnftnl: 131,072 elements as objects of their own would take 40 MiB. */
 static int take_elems(const struct nlmsghdr *nlh, void *data)
 {
@@ -264,6 +281,7 @@ static int take_elems(const struct nlmsghdr *nlh, void *data)
 			if (!copy)
 				return fail(rd, -ENOMEM);
 			memcpy(copy, mnl_attr_get_payload(value), set->key_len);
+			take_expiration(set, nested(elem, NFTA_SET_ELEM_EXPIRATION));
 		}
 	}
 	return MNL_CB_OK;
@@ -285,7 +303,7 @@ static void forget(struct reading *rd, uint16_t type)
 
 	switch (type) {
 	case NFT_MSG_GETTABLE:
-		t->present = false;
+		t->present = t->bridge = false;
 		break;
 	case NFT_MSG_GETCHAIN:
 		gone.chains = t->chains;

@@ -24,6 +24,8 @@ struct fwset {
 	bool odd;	/* a map, or has elements of a kind that none of ours has */
 	uint8_t *elems; /* elems_len keys of key_len bytes, sorted */
 	size_t elems_len, elems_room;
+	/* When the first and the last of a timed set's elements go; UINT64_MAX: never. */
+	uint64_t expires_min_ms, expires_max_ms;
 };
 
 struct fwobject {
@@ -35,7 +37,9 @@ struct fwobject {
 /* Table inet leakguard as it stood at one generation. */
 struct fwtable {
 	bool present;
-	uint32_t flags;	     /* NFT_TABLE_F_* */
+	uint32_t flags;	     /* NFT_TABLE_F_*, FWTXN_TABLE_* */
+	uint32_t owner;	     /* port of the socket that owns it; 0: nobody's */
+	bool bridge;	     /* RULESET_BRIDGE is there as well */
 	uint32_t generation; /* 0: commits came in between, the parts may not fit together */
 	struct fwchain *chains;
 	struct fwset *sets;

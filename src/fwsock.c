@@ -5,24 +5,22 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#define MAX_STALE	 100000 /* datagrams */
 #define ANSWER_TIMEOUT_S 5 /* the kernel answers within the system call; more is a lost message */
 
-int fwsock_open(struct fwsock *fs)
+static int set_options(struct fwsock *fs)
 {
 	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
-	int one = 1, fd, err;
+	const int fd = mnl_socket_get_fd(fs->nl);
+	int one = 1, err;
 
-	*fs = (struct fwsock){ .nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC) };
-	if (!fs->nl)
-		return -errno;
-	fd = mnl_socket_get_fd(fs->nl);
-	if (mnl_socket_bind(fs->nl, 0, MNL_SOCKET_AUTOPID) < 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0) {
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0) {
 		err = -errno;
 		fwsock_close(fs);
 		return err;
@@ -31,6 +29,57 @@ int fwsock_open(struct fwsock *fs)
 	(void)mnl_socket_setsockopt(fs->nl, NETLINK_EXT_ACK, &one, sizeof(one));
 	(void)mnl_socket_setsockopt(fs->nl, NETLINK_CAP_ACK, &one, sizeof(one));
 	return 0;
+}
+
+int fwsock_open(struct fwsock *fs)
+{
+	int err;
+
+	*fs = (struct fwsock){ .nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC) };
+	if (!fs->nl)
+		return -errno;
+	if (mnl_socket_bind(fs->nl, 0, MNL_SOCKET_AUTOPID) < 0) {
+		err = -errno;
+		fwsock_close(fs);
+		return err;
+	}
+	return set_options(fs);
+}
+
+/* What the process before left unread, the rest of a dump it was killed in too. */
+static void drain(int fd)
+{
+	char byte;
+
+	for (int i = 0; i < MAX_STALE; i++)
+		if (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) < 0 &&
+		    errno != ENOBUFS && errno != EINTR)
+			break;
+}
+
+int fwsock_adopt(struct fwsock *fs, int fd)
+{
+	int protocol = -1;
+	socklen_t len = sizeof(protocol);
+
+	*fs = (struct fwsock){ 0 };
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) ||
+	    protocol != NETLINK_NETFILTER) {
+		close(fd);
+		return -EPROTOTYPE;
+	}
+	fs->nl = mnl_socket_fdopen(fd);
+	if (!fs->nl) {
+		close(fd);
+		return -EBADF;
+	}
+	drain(fd);
+	return set_options(fs);
+}
+
+uint32_t fwsock_port(const struct fwsock *fs)
+{
+	return mnl_socket_get_portid(fs->nl);
 }
 
 void fwsock_close(struct fwsock *fs)

@@ -21,6 +21,15 @@ struct fwsock {
  */
 int fwsock_open(struct fwsock *fs);
 
+/*
+ * The same around a descriptor that another process opened: a table is owned
+ * by the socket, not by whoever made it.  Takes the descriptor, also on failure.
+ */
+int fwsock_adopt(struct fwsock *fs, int fd);
+
+/* The socket's port: what the kernel calls the owner of a table. */
+uint32_t fwsock_port(const struct fwsock *fs);
+
 /* Closes it.  Accepts one of all zeros. */
 void fwsock_close(struct fwsock *fs);
 

@@ -1,6 +1,7 @@
 #include "fwtxn.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,7 +29,7 @@
 
 void fwtxn_init(struct fwtxn *t)
 {
-	*t = (struct fwtxn){ .seq = FIRST_SEQ };
+	*t = (struct fwtxn){ .table = RULESET_TABLE, .seq = FIRST_SEQ };
 }
 
 void fwtxn_fini(struct fwtxn *t)
@@ -101,15 +102,15 @@ static void end_message(struct fwtxn *t, const struct nlmsghdr *nlh)
 	t->len += NLMSG_ALIGN(nlh->nlmsg_len);
 }
 
-void fwtxn_add_table(struct fwtxn *t, const char *table)
+void fwtxn_add_table(struct fwtxn *t, uint32_t flags)
 {
-	struct nlmsghdr *nlh =
-		begin_message(t, NFT_MSG_NEWTABLE, NLM_F_CREATE, MESSAGE_ROOM, "table %s", table);
+	struct nlmsghdr *nlh = begin_message(t, NFT_MSG_NEWTABLE, NLM_F_CREATE, MESSAGE_ROOM,
+					     "table %s", t->table);
 
 	if (!nlh)
 		return;
-	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
-	mnl_attr_put_u32(nlh, NFTA_TABLE_FLAGS, 0);
+	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, t->table);
+	mnl_attr_put_u32(nlh, NFTA_TABLE_FLAGS, htonl(flags));
 	end_message(t, nlh);
 }
 
@@ -144,7 +145,7 @@ void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 
 	if (!nlh)
 		return;
-	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, chain->name);
 	if (chain->hook != HOOK_NONE) {
 		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, "filter");
@@ -164,7 +165,7 @@ void fwtxn_del_chain(struct fwtxn *t, const char *chain)
 
 	if (!nlh)
 		return;
-	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, chain);
 	end_message(t, nlh);
 }
@@ -176,7 +177,7 @@ void fwtxn_flush_chain(struct fwtxn *t, const char *chain)
 
 	if (!nlh)
 		return;
-	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_RULE_CHAIN, chain);
 	end_message(t, nlh);
 }
@@ -188,7 +189,7 @@ void fwtxn_add_rule(struct fwtxn *t, const struct ruleset *rs, const struct chai
 	struct nlmsghdr *nlh;
 
 	if (!t->err)
-		t->err = fwexpr_build_rule(rs, chain, rule, &built);
+		t->err = fwexpr_build_rule(t->table, rs, chain, rule, &built);
 	nlh = begin_message(t, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, MESSAGE_ROOM,
 			    "rule \"%s\" of chain %s", rule->comment, chain->name);
 	if (nlh) {
@@ -199,9 +200,9 @@ void fwtxn_add_rule(struct fwtxn *t, const struct ruleset *rs, const struct chai
 		nftnl_rule_free(built);
 }
 
-static void put_object(struct nlmsghdr *nlh, const char *name, uint32_t type)
+static void put_object(const struct fwtxn *t, struct nlmsghdr *nlh, const char *name, uint32_t type)
 {
-	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_OBJ_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_OBJ_NAME, name);
 	mnl_attr_put_u32(nlh, NFTA_OBJ_TYPE, htonl(type));
 }
@@ -213,7 +214,7 @@ void fwtxn_add_counter(struct fwtxn *t, const char *name)
 
 	if (!nlh)
 		return;
-	put_object(nlh, name, NFT_OBJECT_COUNTER);
+	put_object(t, nlh, name, NFT_OBJECT_COUNTER);
 	mnl_attr_nest_end(nlh, mnl_attr_nest_start(nlh, NFTA_OBJ_DATA));
 	end_message(t, nlh);
 }
@@ -225,7 +226,7 @@ void fwtxn_del_object(struct fwtxn *t, const char *name, uint32_t type)
 
 	if (!nlh)
 		return;
-	put_object(nlh, name, type);
+	put_object(t, nlh, name, type);
 	end_message(t, nlh);
 }
 
@@ -233,8 +234,8 @@ uint32_t fwtxn_key_type(const struct set *set)
 {
 	/* enum datatypes in nftables' include/datatype.h: fixed, as kernels carry them around */
 	static const uint32_t types[] = {
-		[FIELD_OIFNAME] = 41, [FIELD_DADDR4] = 7, [FIELD_DADDR6] = 8,
-		[FIELD_L4PROTO] = 12, [FIELD_DPORT] = 13, [FIELD_MARK] = 19,
+		[FIELD_OIFNAME] = 41, [FIELD_OIFKIND] = 41, [FIELD_NFPROTO] = 2, [FIELD_DADDR4] = 7,
+		[FIELD_DADDR6] = 8,   [FIELD_L4PROTO] = 12, [FIELD_DPORT] = 13,	 [FIELD_MARK] = 19,
 	};
 	uint32_t type = 0;
 
@@ -243,14 +244,19 @@ uint32_t fwtxn_key_type(const struct set *set)
 	return type;
 }
 
+static bool is_host_endian(enum field field)
+{
+	return field == FIELD_OIFNAME || field == FIELD_OIFKIND || field == FIELD_NFPROTO;
+}
+
 /* User data from which `nft list` learns how to print the elements; the kernel just keeps it. */
 static void put_byte_order(struct nlmsghdr *nlh, const struct set *set)
 {
 	/* enum byteorder in nftables' include/datatype.h; a key of several fields has none */
 	enum { BYTEORDER_INVALID, BYTEORDER_HOST_ENDIAN, BYTEORDER_BIG_ENDIAN };
-	const uint32_t order = set->fields_len > 1	       ? BYTEORDER_INVALID :
-			       set->fields[0] == FIELD_OIFNAME ? BYTEORDER_HOST_ENDIAN :
-								 BYTEORDER_BIG_ENDIAN;
+	const uint32_t order = set->fields_len > 1	      ? BYTEORDER_INVALID :
+			       is_host_endian(set->fields[0]) ? BYTEORDER_HOST_ENDIAN :
+								BYTEORDER_BIG_ENDIAN;
 	uint8_t udata[2 + sizeof(order)] = { NFTNL_UDATA_SET_KEYBYTEORDER, sizeof(order) };
 
 	memcpy(udata + 2, &order, sizeof(order));
@@ -264,9 +270,9 @@ void fwtxn_add_set(struct fwtxn *t, const struct set *set)
 
 	if (!nlh)
 		return;
-	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_SET_NAME, set->name);
-	mnl_attr_put_u32(nlh, NFTA_SET_FLAGS, 0);
+	mnl_attr_put_u32(nlh, NFTA_SET_FLAGS, htonl(set->timed ? NFT_SET_TIMEOUT : 0));
 	mnl_attr_put_u32(nlh, NFTA_SET_KEY_TYPE, htonl(fwtxn_key_type(set)));
 	mnl_attr_put_u32(nlh, NFTA_SET_KEY_LEN, htonl((uint32_t)set->key_len));
 	/* The kernel wants a number to know new sets by; ours are known by their names. */
@@ -282,17 +288,18 @@ void fwtxn_del_set(struct fwtxn *t, const char *name)
 
 	if (!nlh)
 		return;
-	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, RULESET_TABLE);
+	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_SET_NAME, name);
 	end_message(t, nlh);
 }
 
 /* Keys in messages of at most ELEMS_ROOM bytes of elements. */
 static void put_elems(struct fwtxn *t, uint16_t type, uint16_t flags, const char *what,
-		      const char *set, const uint8_t *keys, size_t n, size_t key_len)
+		      const char *set, const uint8_t *keys, size_t n, size_t key_len,
+		      uint64_t timeout_ms)
 {
-	/* Three attribute headers around each key. */
-	const size_t most = ELEMS_ROOM / (MNL_ALIGN(key_len) + 3 * MNL_ATTR_HDRLEN);
+	/* Three attribute headers around each key; and a timeout. */
+	const size_t most = ELEMS_ROOM / (MNL_ALIGN(key_len) + 4 * MNL_ATTR_HDRLEN + 8);
 
 	for (size_t done = 0; done < n;) {
 		const size_t now = n - done < most ? n - done : most;
@@ -302,7 +309,7 @@ static void put_elems(struct fwtxn *t, uint16_t type, uint16_t flags, const char
 
 		if (!nlh)
 			return;
-		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, RULESET_TABLE);
+		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, t->table);
 		mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set);
 		list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
 		for (size_t i = done; i < done + now; i++) {
@@ -310,6 +317,8 @@ static void put_elems(struct fwtxn *t, uint16_t type, uint16_t flags, const char
 			key = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_KEY);
 			mnl_attr_put(nlh, NFTA_DATA_VALUE, key_len, keys + i * key_len);
 			mnl_attr_nest_end(nlh, key);
+			if (timeout_ms)
+				mnl_attr_put_u64(nlh, NFTA_SET_ELEM_TIMEOUT, htobe64(timeout_ms));
 			mnl_attr_nest_end(nlh, elem);
 		}
 		mnl_attr_nest_end(nlh, list);
@@ -319,15 +328,15 @@ static void put_elems(struct fwtxn *t, uint16_t type, uint16_t flags, const char
 }
 
 void fwtxn_add_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size_t n,
-		     size_t key_len)
+		     size_t key_len, uint64_t timeout_ms)
 {
-	put_elems(t, NFT_MSG_NEWSETELEM, NLM_F_CREATE, "into", set, keys, n, key_len);
+	put_elems(t, NFT_MSG_NEWSETELEM, NLM_F_CREATE, "into", set, keys, n, key_len, timeout_ms);
 }
 
 void fwtxn_del_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size_t n,
 		     size_t key_len)
 {
-	put_elems(t, NFT_MSG_DELSETELEM, 0, "out of", set, keys, n, key_len);
+	put_elems(t, NFT_MSG_DELSETELEM, 0, "out of", set, keys, n, key_len, 0);
 }
 
 /* --- sending --- */

@@ -18,6 +18,11 @@ struct fwsock;
 #define ERESTART 85
 #endif
 
+/* Missing from older headers than the kernel (include/uapi/linux/netfilter/nf_tables.h). */
+#define FWTXN_TABLE_OWNER   0x2u
+#define FWTXN_TABLE_PERSIST 0x4u
+#define FWTXN_TABLE_OWNED   (FWTXN_TABLE_OWNER | FWTXN_TABLE_PERSIST)
+
 #define FWTXN_NOTE 128
 
 /* What one message was for, to name it when the kernel refuses it. */
@@ -27,7 +32,8 @@ struct fwtxn_note {
 };
 
 struct fwtxn {
-	uint8_t *buf; /* owned; the messages, without batch begin's place at the front */
+	const char *table; /* what the messages are about; RULESET_TABLE */
+	uint8_t *buf;	   /* owned; the messages, without batch begin's place at the front */
 	size_t len, room;
 	struct fwtxn_note *notes; /* owned; one a message, in order */
 	size_t notes_len, notes_room;
@@ -48,7 +54,8 @@ void fwtxn_fini(struct fwtxn *t);
 /* Number of messages so far.  0: nothing to do. */
 size_t fwtxn_len(const struct fwtxn *t);
 
-void fwtxn_add_table(struct fwtxn *t, const char *table);
+/* Flags NFT_TABLE_F_*; of a table that is there it only changes them. */
+void fwtxn_add_table(struct fwtxn *t, uint32_t flags);
 void fwtxn_del_table(struct fwtxn *t, const char *table);
 void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain);
 void fwtxn_del_chain(struct fwtxn *t, const char *chain);
@@ -60,9 +67,9 @@ void fwtxn_del_object(struct fwtxn *t, const char *name, uint32_t type);
 void fwtxn_add_set(struct fwtxn *t, const struct set *set);
 void fwtxn_del_set(struct fwtxn *t, const char *name);
 
-/* Keys of key_len bytes each, as struct set holds them. */
+/* Keys of key_len bytes each, as struct set holds them; with a timeout, 0 for none. */
 void fwtxn_add_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size_t n,
-		     size_t key_len);
+		     size_t key_len, uint64_t timeout_ms);
 void fwtxn_del_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size_t n,
 		     size_t key_len);
 

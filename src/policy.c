@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOG_RATE_DEFAULT 10
+#define LOG_RATE_DEFAULT    10
+#define PAUSE_MAX_DEFAULT_S 3600
+/* Long enough for what one `ip link set up` sends (9 messages), short for a user. */
+#define QUIET_DEFAULT_MS    50
+#define LATE_DEFAULT_MS	    500
 
 void policy_init(struct policy *p)
 {
@@ -12,6 +16,9 @@ void policy_init(struct policy *p)
 		.ports = { 53, 853 },
 		.ports_len = 2,
 		.log_rate = LOG_RATE_DEFAULT,
+		.pause_max_s = PAUSE_MAX_DEFAULT_S,
+		.watch_quiet_ms = QUIET_DEFAULT_MS,
+		.watch_late_ms = LATE_DEFAULT_MS,
 	};
 }
 
@@ -54,6 +61,31 @@ int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel)
 		return -E2BIG;
 	p->tunnels[p->tunnels_len++] = *tunnel;
 	return 0;
+}
+
+int policy_add_kind(struct policy *p, const char *kind)
+{
+	for (size_t i = 0; i < p->kinds_len; i++)
+		if (!strncmp(p->kinds[i], kind, IFNAMSIZ))
+			return 0;
+	if (p->kinds_len == POLICY_MAX_KINDS)
+		return -E2BIG;
+	strncpy(p->kinds[p->kinds_len++], kind, IFNAMSIZ - 1);
+	return 0;
+}
+
+/* rtnl_link_ops.kind of the drivers in drivers/net, net/ipv4, net/ipv6, net/xfrm that make tunnels */
+const char *const policy_tunnel_kinds[] = { "tun",    "wireguard", "amneziawg", "ovpn", "ovpn-dco",
+					    "ppp",    "ipip",	   "ip6tnl",	"sit",	"gre",
+					    "gretap", "ip6gre",	   "ip6gretap", "vti",	"vti6",
+					    "xfrm",   NULL };
+
+bool policy_is_tunnel_kind(const char *kind)
+{
+	for (size_t i = 0; policy_tunnel_kinds[i]; i++)
+		if (!strcmp(policy_tunnel_kinds[i], kind))
+			return true;
+	return false;
 }
 
 int policy_add_port(struct policy *p, uint16_t port)
@@ -317,5 +349,10 @@ int policy_print(const struct policy *p, FILE *out)
 	fprintf(out, "\nmode = %s\naction = %s\nfragments = %s\nlog-group = %u\nlog-rate = %u\n",
 		policy_mode_format(p->mode), policy_action_format(p->action),
 		fragments_format(p->fragments), p->log_group, p->log_rate);
+	fprintf(out, "ownership = %s\npause-max = %u\nwatch-quiet = %u\nwatch-late = %u\n",
+		p->ownership == OWNERSHIP_OFF ? "off" : "auto", p->pause_max_s, p->watch_quiet_ms,
+		p->watch_late_ms);
+	for (size_t i = 0; i < p->kinds_len; i++)
+		fprintf(out, "tunnel-kind = %s\n", p->kinds[i]);
 	return ferror(out) ? -EIO : 0;
 }

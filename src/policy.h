@@ -20,6 +20,7 @@
 #define POLICY_MAX_RESOLVERS 131072
 #define POLICY_MAX_ENDPOINTS 1024
 #define POLICY_MAX_HOSTS     16
+#define POLICY_MAX_KINDS     32
 #define POLICY_HOST_TEXT     128 /* with NUL; a line of inih (200 bytes) must hold it */
 
 /* A link counts as a tunnel when its name matches one of these. */
@@ -70,6 +71,9 @@ enum fragments {
 	FRAGMENTS_DROP,	     /* later fragments of TCP and UDP outside tunnels are dropped */
 };
 
+/* Whether a watcher makes the kernel keep everybody else's hands off the table (facts: flags 6). */
+enum ownership { OWNERSHIP_AUTO, OWNERSHIP_OFF };
+
 struct policy {
 	struct tunnel tunnels[POLICY_MAX_TUNNELS];
 	size_t tunnels_len;
@@ -84,6 +88,11 @@ struct policy {
 	enum policy_mode mode;
 	enum policy_action action;
 	enum fragments fragments;
+	char kinds[POLICY_MAX_KINDS][IFNAMSIZ]; /* tunnel-kind, padded with zeros; none: any */
+	size_t kinds_len;
+	enum ownership ownership;
+	uint32_t pause_max_s;			/* the longest `pause` */
+	uint32_t watch_quiet_ms, watch_late_ms; /* see leakguard.conf(5) */
 	uint32_t log_group; /* nflog group; 0: off (group 0 is the kernel's own) */
 	uint32_t log_rate;  /* packets per second that are logged at most */
 };
@@ -105,6 +114,7 @@ int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel);
 int policy_add_port(struct policy *p, uint16_t port);
 int policy_add_resolver(struct policy *p, const struct resolver *resolver);
 int policy_add_endpoint(struct policy *p, const struct endpoint *endpoint);
+int policy_add_kind(struct policy *p, const char *kind);
 int policy_add_host(struct policy *p, const struct endpoint_host *host);
 
 /*
@@ -116,6 +126,13 @@ int policy_validate(struct policy *p, char *reterr_why, size_t why_size);
 
 /* Whether a link of this name counts as a tunnel. */
 bool policy_is_tunnel(const struct policy *p, const char *ifname);
+
+/*
+ * Whether a link of this kind (rtnetlink's IFLA_INFO_KIND, "" for hardware) is a
+ * tunnel by its nature; the kinds that `tunnel-kind = strict` stands for.
+ */
+bool policy_is_tunnel_kind(const char *kind);
+extern const char *const policy_tunnel_kinds[]; /* ends with NULL */
 
 /* One entry as it is written in the configuration file; buf of POLICY_TEXT bytes; returns buf. */
 #define POLICY_TEXT 128

@@ -98,7 +98,7 @@ static bool has_set(const struct builder *b, const char *name, size_t *ret_index
 	return false;
 }
 
-/* FIELDS @name VERDICT, if the set has elements. */
+/* FIELDS @name VERDICT, if there is the set. */
 static void add_set_rule(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
 			 const char *name, const char *comment)
 {
@@ -131,6 +131,15 @@ static void add_resolver_rules(struct builder *b, unsigned int promise, bool cou
 		add_set_rule(b, promise, count, VERDICT_ACCEPT, rules[i].set, rules[i].comment);
 }
 
+/* tunnel-kind: meta oifkind @tunnel_kind, a link of that name that is a tunnel */
+static void add_kind_match(struct builder *b, struct rule *r)
+{
+	size_t set;
+
+	if (has_set(b, "tunnel_kind", &set))
+		add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+}
+
 /* oifname @tunnel VERDICT, and one rule for each prefix: oifname "tun*" VERDICT */
 static void add_tunnel_rules(struct builder *b, unsigned int promise, bool count,
 			     enum verdict verdict, const char *target)
@@ -144,6 +153,7 @@ static void add_tunnel_rules(struct builder *b, unsigned int promise, bool count
 		r = counted(add_rule(b, promise, verdict, "through a tunnel"), count);
 		r->target = target;
 		add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+		add_kind_match(b, r);
 	}
 	for (size_t i = 0; i < p->tunnels_len; i++) {
 		if (!p->tunnels[i].prefix)
@@ -153,6 +163,7 @@ static void add_tunnel_rules(struct builder *b, unsigned int promise, bool count
 			    count);
 		r->target = target;
 		add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->tunnels[i] });
+		add_kind_match(b, r);
 	}
 }
 
@@ -176,13 +187,14 @@ static void add_allowances(struct builder *b, bool count)
 	if (b->policy->mode == POLICY_MODE_BOTH) {
 		/* oifname @tunnel jump approved */
 		add_tunnel_rules(b, 4, false, VERDICT_JUMP, count ? "approved" : "approved_early");
-		return;
+	} else {
+		/* oifname @tunnel accept */
+		add_tunnel_rules(b, 4, count, VERDICT_ACCEPT, NULL);
+		/* ip daddr @resolver4 accept */
+		add_resolver_rules(b, 5, count);
 	}
-	/* oifname @tunnel accept */
-	add_tunnel_rules(b, 4, count, VERDICT_ACCEPT, NULL);
-	/* ip daddr @resolver4 accept */
-	add_resolver_rules(b, 5, count);
-	/* S6, a pause, has its place here. */
+	/* meta nfproto @pause accept: elements that the kernel itself takes away */
+	add_set_rule(b, 6, count, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
 }
 
 /* limit rate N/second log prefix "leakguard S7 " group G */
@@ -402,7 +414,7 @@ static void add_approved_chains(struct builder *b)
 
 static void choose_counters(struct ruleset *rs)
 {
-	static const unsigned int numbers[] = { 2, 3, 4, 5, 7, 9 };
+	static const unsigned int numbers[] = { 2, 3, 4, 5, 6, 7, 9 };
 
 	memcpy(rs->counters, numbers, sizeof(numbers));
 	rs->counters_len = sizeof(numbers) / sizeof(numbers[0]);
@@ -437,6 +449,11 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	if (b.err)
 		ruleset_fini(rs);
 	return b.err;
+}
+
+int ruleset_pause(struct ruleset *rs, uint64_t left_ms)
+{
+	return ruleset_pause_sets(rs->sets, rs->sets_len, left_ms);
 }
 
 void ruleset_fini(struct ruleset *rs)

@@ -26,9 +26,15 @@
 #include "policy.h"
 #include "ruleset_sets.h"
 
-#define RULESET_TABLE "leakguard"
-#define RULESET_NAME  32  /* chain, set and counter names, with NUL */
-#define RULESET_TEXT  128 /* a rule's comment, with NUL; nft takes no longer one */
+/*
+ * RULESET_BRIDGE holds the same rules for the moment in which RULESET_TABLE is
+ * made anew; RULESET_PROBE is never committed.
+ */
+#define RULESET_TABLE  "leakguard"
+#define RULESET_BRIDGE "leakguard_bridge"
+#define RULESET_PROBE  "leakguard_probe"
+#define RULESET_NAME   32  /* chain, set and counter names, with NUL */
+#define RULESET_TEXT   128 /* a rule's comment, with NUL; nft takes no longer one */
 
 #define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
 
@@ -121,6 +127,12 @@ struct ruleset {
  */
 int ruleset_build(const struct policy *p, const struct pins *pins, enum fragments how,
 		  struct ruleset *ret_ruleset);
+
+/*
+ * Open for `left_ms` more, or not (0): by elements of the set "pause" that the
+ * kernel takes away itself.  0 or -ENOMEM.
+ */
+int ruleset_pause(struct ruleset *rs, uint64_t left_ms);
 
 /* Frees what the ruleset owns.  Accepts one of all zeros. */
 void ruleset_fini(struct ruleset *rs);

@@ -11,6 +11,8 @@ static const struct {
 	const char *match; /* in a rule */
 } fields[] = {
 	[FIELD_OIFNAME] = { "ifname", "oifname" },
+	[FIELD_OIFKIND] = { "ifname", "meta oifkind" },
+	[FIELD_NFPROTO] = { "nf_proto", "meta nfproto" },
 	[FIELD_DADDR4] = { "ipv4_addr", "ip daddr" },
 	[FIELD_DADDR6] = { "ipv6_addr", "ip6 daddr" },
 	[FIELD_L4PROTO] = { "inet_proto", "meta l4proto" },
@@ -26,7 +28,11 @@ static void print_field(enum field field, const uint8_t *value, FILE *out)
 
 	switch (field) {
 	case FIELD_OIFNAME:
+	case FIELD_OIFKIND:
 		fprintf(out, "\"%.*s\"", IFNAMSIZ, (const char *)value);
+		break;
+	case FIELD_NFPROTO:
+		fputs(*value == 2 ? "ipv4" : "ipv6", out); /* NFPROTO_IPV4, linux/netfilter.h */
 		break;
 	case FIELD_DADDR4:
 		fputs(inet_ntop(AF_INET, value, text, sizeof(text)) ?: "?", out);
@@ -53,16 +59,16 @@ static void print_set(const struct set *set, FILE *out)
 	fprintf(out, "\tset %s {\n\t\ttype ", set->name);
 	for (size_t i = 0; i < set->fields_len; i++)
 		fprintf(out, "%s%s", i ? " . " : "", fields[set->fields[i]].type);
-	fputs("\n\t\telements = {", out);
+	fputs(set->timed ? "\n\t\tflags timeout\n" : "\n", out);
 	for (size_t e = 0; e < set->elems_len; e++) {
-		fputs(e ? ",\n\t\t\t     " : " ", out);
+		fputs(e ? ",\n\t\t\t     " : "\t\telements = { ", out);
 		for (size_t i = 0; i < set->fields_len; i++) {
 			fputs(i ? " . " : "", out);
 			print_field(set->fields[i],
 				    set->elems + e * set->key_len + set_field_offset(set, i), out);
 		}
 	}
-	fputs(" }\n\t}\n\n", out);
+	fputs(set->elems_len ? " }\n\t}\n\n" : "\t}\n\n", out);
 }
 
 static void print_match(const struct ruleset *rs, const struct match *m, FILE *out)

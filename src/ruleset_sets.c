@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PROTO_IPV4 = 2, PROTO_IPV6 = 10 }; /* NFPROTO_*, linux/netfilter.h */
+
 size_t field_len(enum field field)
 {
 	static const uint8_t lens[] = {
-		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_DADDR4] = 4, [FIELD_DADDR6] = 16,
-		[FIELD_L4PROTO] = 1,	    [FIELD_DPORT] = 2,	[FIELD_MARK] = 4,
+		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_OIFKIND] = IFNAMSIZ, [FIELD_NFPROTO] = 1,
+		[FIELD_DADDR4] = 4,	    [FIELD_DADDR6] = 16,	[FIELD_L4PROTO] = 1,
+		[FIELD_DPORT] = 2,	    [FIELD_MARK] = 4,
 	};
 
 	return lens[field];
@@ -132,6 +135,15 @@ static void fill_tunnels(struct filler *f)
 				 (const void *[]){ p->tunnels[i].name });
 }
 
+static void fill_kinds(struct filler *f)
+{
+	static const enum field fields[] = { FIELD_OIFKIND };
+	const struct policy *p = f->policy;
+
+	for (size_t i = 0; p->tunnels_len && i < p->kinds_len; i++)
+		add_elem(f, use_set(f, "tunnel_kind", 1, fields), (const void *[]){ p->kinds[i] });
+}
+
 static void fill_endpoints(struct filler *f)
 {
 	static const char *const names[2][2] = { { "endpoint4", "endpoint4_mark" },
@@ -192,7 +204,10 @@ static void fill_resolvers(struct filler *f)
 
 		if (addr_is_loopback(&r->addr))
 			continue; /* S2 has it; on any other link it would be forged */
-		if (r->path == RESOLVER_PATH_LINK)
+		/* With kinds asked for, a tunnel's name alone is no way: S4 has the true one. */
+		if (r->path == RESOLVER_PATH_LINK &&
+		    !(p->kinds_len && p->mode == POLICY_MODE_EITHER &&
+		      policy_is_tunnel(p, r->link)))
 			fill_link_resolver(f, r);
 		if (pinned || r->path == RESOLVER_PATH_LINK || p->mode == POLICY_MODE_BOTH)
 			fill_tied(f, r);
@@ -205,14 +220,44 @@ static void fill_resolvers(struct filler *f)
 	}
 }
 
+static void fill_pause(struct filler *f)
+{
+	static const enum field fields[] = { FIELD_NFPROTO };
+
+	use_set(f, "pause", 1, fields)->timed = true;
+}
+
+int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms)
+{
+	static const uint8_t keys[2][4] = { { PROTO_IPV4 }, { PROTO_IPV6 } };
+
+	for (size_t i = 0; i < n; i++) {
+		struct set *set = &sets[i];
+
+		if (!set->timed)
+			continue;
+		if (!set->elems)
+			set->elems = malloc(sizeof(keys));
+		if (!set->elems)
+			return -ENOMEM;
+		memcpy(set->elems, keys, sizeof(keys));
+		set->elems_room = 2;
+		set->elems_len = left_ms ? 2 : 0;
+		set->timeout_ms = left_ms;
+	}
+	return 0;
+}
+
 int ruleset_build_sets(const struct policy *p, const struct pins *pins,
 		       struct set ret_sets[RULESET_MAX_SETS], size_t *ret_len)
 {
 	struct filler f = { .sets = ret_sets, .policy = p, .pins = pins };
 
 	fill_tunnels(&f);
+	fill_kinds(&f);
 	fill_endpoints(&f);
 	fill_resolvers(&f);
+	fill_pause(&f);
 	for (size_t i = 0; i < f.sets_len; i++) {
 		struct set *set = &f.sets[i];
 

@@ -12,11 +12,13 @@
 
 #include "policy.h"
 
-#define RULESET_MAX_SETS 14
+#define RULESET_MAX_SETS 16
 
 /* The fields a set's key is made of, in the order they are written. */
 enum field {
 	FIELD_OIFNAME, /* 16 bytes, padded with zeros */
+	FIELD_OIFKIND, /* the same; IFLA_INFO_KIND */
+	FIELD_NFPROTO, /* 1 byte, NFPROTO_IPV4 or NFPROTO_IPV6 */
 	FIELD_DADDR4,
 	FIELD_DADDR6,
 	FIELD_L4PROTO, /* 1 byte */
@@ -34,6 +36,8 @@ struct set {
 	size_t key_len; /* each field is padded to 4 bytes, as nf_tables registers are */
 	uint8_t *elems; /* owned; elems_len keys of key_len bytes, sorted, no two the same */
 	size_t elems_len, elems_room;
+	bool timed;	     /* its elements go by themselves */
+	uint64_t timeout_ms; /* of a timed set's elements, from now */
 };
 
 /* Addresses of resolvers that have been seen inside a tunnel (design.md section 4). */
@@ -53,10 +57,16 @@ size_t set_field_offset(const struct set *set, size_t i);
 /*
  * Fill sets from a validated policy; only those that get elements are made.
  * 0, or -ENOMEM; in both cases *ret_len sets are there, whose elements the
- * caller frees.
+ * caller frees.  The set "pause" is always among them, and empty.
  */
 int ruleset_build_sets(const struct policy *p, const struct pins *pins,
 		       struct set ret_sets[RULESET_MAX_SETS], size_t *ret_len);
+
+/*
+ * Fill the set "pause" of a ruleset's sets for `left_ms` from now, or empty it
+ * (0).  0 or -ENOMEM.
+ */
+int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms);
 
 /*
  * Sort keys of key_len bytes each as memcmp(3) does and keep one of each.

@@ -2,10 +2,16 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "apply.h"
+#include "control.h"
 #include "fwdecode.h"
 #include "fwread.h"
+
+/* How long a change is asked for again while its watcher is being started anew. */
+#define ASK_TRIES    20
+#define ASK_PAUSE_MS 50
 
 void session_close(struct session *ss)
 {
@@ -34,7 +40,7 @@ static int read_guarded(struct session *ss, char text[CONFIG_ERR])
  * A command was killed between its commit and its record's renaming: if the
  * kernel has what that record tells, the record is the true one.
  */
-static int recover(struct session *ss, char text[CONFIG_ERR])
+static int recover(struct session *ss, bool locked, char text[CONFIG_ERR])
 {
 	struct policy policy;
 	struct ruleset rules;
@@ -49,7 +55,7 @@ static int recover(struct session *ss, char text[CONFIG_ERR])
 		state_fini(&s);
 		return 0; /* there is none, or it was cut short before the commit */
 	}
-	err = ruleset_build(&policy, &s.pins, ss->fragments, &rules);
+	err = state_build_rules(&s, &policy, ss->fragments, &rules);
 	policy_fini(&policy);
 	if (err) {
 		snprintf(text, CONFIG_ERR, "cannot build the rules: out of memory");
@@ -57,34 +63,86 @@ static int recover(struct session *ss, char text[CONFIG_ERR])
 		err = apply_compare(&ss->fs, &rules, text);
 		ruleset_fini(&rules);
 	}
-	if (!err)
+	if (!err && locked)
 		err = state_publish(&ss->rundir, text);
+	if (!err) {
+		ss->before = s;
+		ss->recorded = true;
+		return 0;
+	}
 	state_fini(&s);
 	return err < 0 ? err : 0;
 }
 
-int session_open(struct session *ss, const char *run_dir, char reterr_text[CONFIG_ERR])
+static int read_in_force(struct session *ss, bool locked, char text[CONFIG_ERR])
+{
+	int err = read_guarded(ss, text);
+
+	if (!err && ss->guarded)
+		err = recover(ss, locked, text);
+	if (err || ss->recorded)
+		return err;
+	err = state_read(&ss->rundir, &ss->before, text);
+	ss->recorded = !err;
+	return err == -ENOENT ? 0 : err;
+}
+
+static int open_socket(struct session *ss, int fd, char reterr_text[CONFIG_ERR])
+{
+	int err = fd < 0 ? fwsock_open(&ss->fs) : fwsock_adopt(&ss->fs, fd);
+
+	if (err)
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot open a netlink socket: %s",
+			 strerror(-err));
+	return err;
+}
+
+int session_open_unread(struct session *ss, const char *run_dir, char reterr_text[CONFIG_ERR])
 {
 	int err;
 
 	*ss = (struct session){ 0 };
 	state_init(&ss->before);
 	err = rundir_open(&ss->rundir, run_dir, reterr_text);
+	if (!err)
+		err = rundir_lock(&ss->rundir, RUNDIR_LOCK_MS, reterr_text);
+	if (!err)
+		err = open_socket(ss, -1, reterr_text);
+	if (err)
+		session_close(ss);
+	return err;
+}
+
+int session_open(struct session *ss, const char *run_dir, char reterr_text[CONFIG_ERR])
+{
+	int err = session_open_unread(ss, run_dir, reterr_text);
+
 	if (err)
 		return err;
-	err = fwsock_open(&ss->fs);
+	err = read_in_force(ss, true, reterr_text);
 	if (err)
-		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot open a netlink socket: %s",
-			 strerror(-err));
+		session_close(ss);
+	return err;
+}
+
+int session_open_watch(struct session *ss, const char *run_dir, int fd,
+		       char reterr_text[CONFIG_ERR])
+{
+	char ignored[CONFIG_ERR];
+	bool locked;
+	int err;
+
+	*ss = (struct session){ 0 };
+	state_init(&ss->before);
+	err = open_socket(ss, fd, reterr_text); /* first: it takes the descriptor */
 	if (!err)
-		err = read_guarded(ss, reterr_text);
-	if (!err && ss->guarded)
-		err = recover(ss, reterr_text);
+		err = rundir_open(&ss->rundir, run_dir, reterr_text);
+	else
+		ss->rundir = RUNDIR_CLOSED;
 	if (!err) {
-		err = state_read(&ss->rundir, &ss->before, reterr_text);
-		ss->recorded = !err;
-		if (err == -ENOENT)
-			err = 0;
+		locked = !rundir_lock(&ss->rundir, 0, ignored);
+		err = read_in_force(ss, locked, reterr_text);
+		rundir_unlock(&ss->rundir);
 	}
 	if (err)
 		session_close(ss);
@@ -103,22 +161,23 @@ static void undo(struct session *ss)
 		return;
 	}
 	state_init(&s); /* the caller may have made its own of ss->before */
-	if (!state_read(&ss->rundir, &s, text) && !plan_build(&ss->fs, &s, &plan, text)) {
-		(void)apply_commit(&ss->fs, &plan, text);
+	if (!state_read(&ss->rundir, &s, text) &&
+	    !plan_build(&ss->fs, &s, ss->fragments, &plan, text)) {
+		(void)apply_commit(&ss->fs, &plan, ss->own ? APPLY_OWN : 0, NULL, text);
 		plan_fini(&plan);
 	}
 	state_fini(&s);
 }
 
-int session_commit(struct session *ss, const struct plan *plan, const struct state *after,
-		   char reterr_text[CONFIG_ERR])
+int session_commit_here(struct session *ss, const struct plan *plan, const struct state *after,
+			struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
 	char why[CONFIG_ERR];
 	int err = state_prepare(&ss->rundir, after, reterr_text);
 
 	if (err)
 		return err;
-	err = apply_commit(&ss->fs, plan, reterr_text);
+	err = apply_commit(&ss->fs, plan, ss->own ? APPLY_OWN : 0, ret_report, reterr_text);
 	if (err < 0 && err != -EBUSY) {
 		state_discard(&ss->rundir);
 		return err;
@@ -130,4 +189,107 @@ int session_commit(struct session *ss, const struct plan *plan, const struct sta
 		return -EIO;
 	}
 	return err;
+}
+
+int session_remove_here(struct session *ss, char reterr_text[CONFIG_ERR])
+{
+	/* Rules first: a record without rules is only stale, rules without a record would be stuck. */
+	int err = apply_remove(&ss->fs, reterr_text);
+
+	return err ? err : state_remove(&ss->rundir, reterr_text);
+}
+
+static bool is_nobody(int err)
+{
+	return err == -ENOENT || err == -ECONNREFUSED;
+}
+
+/* Whether a change may be asked for again: one that went away is started again by its keeper. */
+static bool is_lost(int err)
+{
+	return err == -ECONNRESET || err == -EPIPE;
+}
+
+static void describe_ask(const struct session *ss, int err, char text[CONFIG_ERR])
+{
+	snprintf(text, CONFIG_ERR,
+		 "%s/control: the watcher %s; what is in force now, 'leakguard status' tells",
+		 ss->rundir.path,
+		 is_lost(err)	   ? "went away before it answered" :
+		 err == -ETIMEDOUT ? "does not answer" :
+		 err == -EPROTO ? "is another version of leakguard, expected it to be restarted" :
+		 err == -EACCES ? "belongs to somebody else" :
+				  strerror(-err));
+}
+
+/*
+ * Have the watcher do what `verb` says, with the record `after` prepared where
+ * there is one.  0, 1 or -errno with a text, its own; *ret_answered is false
+ * if there is no watcher: nothing was done then.
+ */
+static int ask_watcher(struct session *ss, enum control_verb verb, const struct state *after,
+		       bool *ret_answered, char reterr_text[CONFIG_ERR])
+{
+	const struct timespec pause = { .tv_nsec = ASK_PAUSE_MS * 1000000L };
+	struct control_reply reply;
+	int err = 0;
+
+	*ret_answered = false;
+	if (!rundir_is_claimed(&ss->rundir))
+		return -ENOENT;
+	for (int i = 0; i < ASK_TRIES; i++) {
+		/* Anew each time: one that went away may have put it in its place. */
+		err = after ? state_prepare(&ss->rundir, after, reterr_text) : 0;
+		if (err)
+			return err;
+		err = control_ask(ss->rundir.dir_fd, ss->rundir.path, verb, SESSION_WATCHER_MS,
+				  &reply);
+		if (!err) {
+			*ret_answered = true;
+			memcpy(reterr_text, reply.text, CONFIG_ERR);
+			return reply.result;
+		}
+		if (!is_lost(err) && !is_nobody(err))
+			break;
+		nanosleep(&pause, NULL);
+		/* Ended for good meanwhile, and nothing lost on the way: there is none. */
+		if (is_nobody(err) && !rundir_is_claimed(&ss->rundir))
+			return err;
+	}
+	*ret_answered = true;
+	describe_ask(ss, err, reterr_text);
+	return err;
+}
+
+int session_commit(struct session *ss, const struct plan *plan, const struct state *after,
+		   char reterr_text[CONFIG_ERR])
+{
+	int err = ask_watcher(ss, CONTROL_VERB_COMMIT, after, &ss->watched, reterr_text);
+
+	if (!ss->watched)
+		return is_nobody(err) ? session_commit_here(ss, plan, after, NULL, reterr_text) :
+					err;
+	if (err < 0 && err != -EBUSY)
+		state_discard(&ss->rundir); /* no harm if it was taken: it is in its place then */
+	return err;
+}
+
+int session_check(struct session *ss, const struct plan *plan, const struct state *after,
+		  char reterr_text[CONFIG_ERR])
+{
+	int err = ask_watcher(ss, CONTROL_VERB_CHECK, after, &ss->watched, reterr_text);
+
+	state_discard(&ss->rundir);
+	if (!ss->watched && is_nobody(err))
+		err = apply_dry_run(&ss->fs, plan, reterr_text);
+	return err;
+}
+
+int session_remove(struct session *ss, char reterr_text[CONFIG_ERR])
+{
+	int err = ask_watcher(ss, CONTROL_VERB_REMOVE, NULL, &ss->watched, reterr_text);
+
+	if (ss->watched || !is_nobody(err))
+		return err;
+	return session_remove_here(ss, reterr_text);
 }

@@ -18,7 +18,10 @@
 #include "fwsock.h"
 #include "state.h"
 
+struct apply_report;
 struct plan;
+
+#define SESSION_WATCHER_MS 60000 /* a transaction of 131,072 addresses takes a second or two */
 
 struct session {
 	struct rundir rundir;
@@ -27,23 +30,52 @@ struct session {
 	bool recorded;		  /* before was read from the run directory */
 	bool guarded;		  /* the kernel has our table */
 	enum fragments fragments; /* how it keeps S9 */
+	bool own;		  /* make the table owned by this session's socket */
+	bool watched;		  /* a watcher has answered: it commits, and this session asks it */
 };
 
 /*
- * Take the lock (blocks, see rundir_open()), open the socket, finish what a
+ * Take the lock (blocks, at most RUNDIR_LOCK_MS), open the socket, finish what a
  * killed command left, and read what is in force.  0, or -errno with a text
  * and nothing to close.
  */
 int session_open(struct session *ss, const char *run_dir, char reterr_text[CONFIG_ERR]);
 void session_close(struct session *ss);
 
+/* The same without reading: for `disable`, which no broken record shall keep from its work. */
+int session_open_unread(struct session *ss, const char *run_dir, char reterr_text[CONFIG_ERR]);
+
 /*
- * Commit the plan, and make `after` the record of it.
+ * The same for a watcher, which holds no lock while it waits, and whose socket
+ * `fd` may be that of one before it (-1: a new one; taken also on failure).
+ * Where a command holds the lock, that command's record is left to it.
+ */
+int session_open_watch(struct session *ss, const char *run_dir, int fd,
+		       char reterr_text[CONFIG_ERR]);
+
+/*
+ * Commit the plan, and make `after` the record of it; or have the watcher do
+ * so, where one runs.  Blocks for the commit, at most SESSION_WATCHER_MS.
  * 0, or 1 with a text: it is in force, but see apply_commit().  -errno with a
  * text: the rules and the record before are; but for -EBUSY, when somebody else
  * changes the rules again and again, and the record is that of the plan.
  */
 int session_commit(struct session *ss, const struct plan *plan, const struct state *after,
 		   char reterr_text[CONFIG_ERR]);
+
+/* The same, but never through a watcher: for itself.  The report (apply.h) may be NULL. */
+int session_commit_here(struct session *ss, const struct plan *plan, const struct state *after,
+			struct apply_report *ret_report, char reterr_text[CONFIG_ERR]);
+
+/* The same up to the commit, which the kernel validates and forgets; the record stays. */
+int session_check(struct session *ss, const struct plan *plan, const struct state *after,
+		  char reterr_text[CONFIG_ERR]);
+
+/*
+ * Remove the rules, then the record; through a watcher where one runs, or never.
+ * 0, or -errno with a text: the rules stand, or only the record does.
+ */
+int session_remove(struct session *ss, char reterr_text[CONFIG_ERR]);
+int session_remove_here(struct session *ss, char reterr_text[CONFIG_ERR]);
 
 #endif

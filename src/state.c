@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+
 void state_init(struct state *s)
 {
 	*s = (struct state){ 0 };
@@ -148,4 +150,24 @@ int state_effective_policy(const struct state *s, struct policy *ret_policy,
 	}
 	*ret_policy = p;
 	return 0;
+}
+
+uint64_t state_pause_left_ms(const struct state *s)
+{
+	const uint64_t now_ms = s->pause_until_ms ? clock_boottime_ms() : 0;
+
+	return s->pause_until_ms > now_ms ? s->pause_until_ms - now_ms : 0;
+}
+
+int state_build_rules(const struct state *s, const struct policy *p, enum fragments how,
+		      struct ruleset *ret_rules)
+{
+	int err = ruleset_build(p, &s->pins, how, ret_rules);
+
+	if (err)
+		return err;
+	err = ruleset_pause(ret_rules, state_pause_left_ms(s));
+	if (err)
+		ruleset_fini(ret_rules);
+	return err;
 }

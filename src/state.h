@@ -1,5 +1,5 @@
 /*
- * state.h - the run directory: the lock, and what must survive between commands
+ * state.h - what must survive between commands, and its record in the run directory
  *
  * RUNDIR/state holds the policy in force, the command line and configuration
  * file it came from, what `up` added and the pins; in the configuration file's
@@ -17,13 +17,12 @@
 #include "config.h"
 #include "policy.h"
 #include "ruleset.h"
+#include "rundir.h"
 
 #define STATE_MAX_OVERRIDES 128 /* options on one command line */
 #define STATE_MAX_UPS	    POLICY_MAX_TUNNELS
-#define STATE_PATH	    180	  /* with NUL; a line of inih (200 bytes) must hold it */
-#define STATE_VALUE	    170	  /* the same for the value of an option */
-#define STATE_LOCK_MS	    10000 /* how long one command waits for another */
-#define STATE_READ_LOCK_MS  1000  /* how long a reader waits */
+#define STATE_PATH	    RUNDIR_PATH
+#define STATE_VALUE	    170 /* the same for the value of an option */
 
 /* An option of enable's command line, kept for reload. */
 struct override {
@@ -53,7 +52,9 @@ struct state {
 	size_t ups_len;
 	struct lookup *lookups; /* owned; several of one host where it has several addresses */
 	size_t lookups_len;
-	struct pins pins; /* owned */
+	struct pins pins;	 /* owned */
+	uint64_t pause_until_ms; /* CLOCK_BOOTTIME; 0: no pause */
+	bool no_watch;		 /* enable --no-watch: nobody follows */
 };
 
 /* An empty state; nothing allocated. */
@@ -79,27 +80,15 @@ int state_add_pin(struct state *s, const struct addr *addr);
 int state_effective_policy(const struct state *s, struct policy *ret_policy,
 			   char reterr_text[CONFIG_ERR]);
 
-/* The run directory, held against other commands. */
-struct rundir {
-	char path[STATE_PATH];
-	int dir_fd, lock_fd;
-};
+/* How much of a pause is left; 0: none.  Reads CLOCK_BOOTTIME, which goes on in suspend. */
+uint64_t state_pause_left_ms(const struct state *s);
 
 /*
- * Make the directory (mode 0700) if need be and take its lock; waits for
- * another command at most STATE_LOCK_MS.  0, or -errno with a text: -EAGAIN
- * when the other did not finish.  A directory that somebody else owns or may
- * write to is refused.
+ * The rules of this policy, which is the state's effective one, with its pins
+ * and its pause.  0 and a ruleset for ruleset_fini(), or -ENOMEM.
  */
-int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
-
-/*
- * The same for a reader, which makes nothing: -ENOENT if it is not there.  Waits
- * at most STATE_READ_LOCK_MS for a change to finish, so as not to see rules and
- * record of different moments, and goes on without the lock.
- */
-int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
-void rundir_close(struct rundir *rd);
+int state_build_rules(const struct state *s, const struct policy *p, enum fragments how,
+		      struct ruleset *ret_rules);
 
 /*
  * Read RUNDIR/state into an initialised state.  0; -ENOENT if there is none;
@@ -123,7 +112,16 @@ int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR]);
 /* Throw the temporary file away; no error if there is none. */
 void state_discard(const struct rundir *rd);
 
-/* Remove RUNDIR/state.  0, also if there was none, or -errno with a text. */
+/*
+ * Remove RUNDIR/state, and leave a mark that it was meant, until the next record.
+ * 0, also if there was none, or -errno with a text.
+ */
 int state_remove(const struct rundir *rd, char reterr_text[CONFIG_ERR]);
+
+/* Whether there is a record. */
+bool state_exists(const struct rundir *rd);
+
+/* Whether the mark is there: `disable` was the last word. */
+bool state_is_off(const struct rundir *rd);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * The run directory and its file.  Format, in inih's syntax:
+ * The record in the run directory.  Format, in inih's syntax:
  *
- *	[state]    version, netns, config
+ *	[state]    version, netns, config, watch, pause
  *	[command]  KEY = VALUE, as on enable's command line
  *	[policy]   KEY = VALUE, as in the configuration file
  *	[lookup]   host = HOST:PORT/PROTO[,mark=N] ADDR
@@ -13,18 +13,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define STATE_VERSION "1"
 #define STATE_FILE    "state"
 #define STATE_TMP     "state.new"
-#define LOCK_FILE     "lock"
-#define LOCK_POLL_MS  10
+#define OFF_FILE      "off"
 
 /* The namespace this process is in, as the kernel numbers it: "4:4026531840". */
 static void read_netns(char *buf, size_t size)
@@ -35,111 +33,6 @@ static void read_netns(char *buf, size_t size)
 		snprintf(buf, size, "unknown");
 	else
 		snprintf(buf, size, "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
-}
-
-/* --- the directory --- */
-
-static const char *hint(int err)
-{
-	return (err == -EACCES || err == -EPERM) && geteuid() ? ", expected to run as root" : "";
-}
-
-static int open_dir(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
-{
-	struct stat st;
-
-	*rd = (struct rundir){ .dir_fd = -1, .lock_fd = -1 };
-	if (strlen(path) >= sizeof(rd->path)) {
-		snprintf(reterr_text, CONFIG_ERR, "%.200s: expected a path of at most %zu bytes",
-			 path, sizeof(rd->path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(rd->path, path);
-	rd->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (rd->dir_fd < 0) {
-		const int err = -errno;
-
-		snprintf(reterr_text, CONFIG_ERR, "%s: %s%s", path, strerror(-err), hint(err));
-		return err;
-	}
-	if (fstat(rd->dir_fd, &st) || (st.st_uid != geteuid() && st.st_uid != 0) ||
-	    (st.st_mode & (S_IWGRP | S_IWOTH))) {
-		snprintf(reterr_text, CONFIG_ERR,
-			 "%s: expected a directory that only root may write to", path);
-		rundir_close(rd);
-		return -EACCES;
-	}
-	return 0;
-}
-
-/* flock(2) with a limit: 0, -EAGAIN when it is over, or another -errno. */
-static int wait_lock(int fd, int operation, int limit_ms)
-{
-	const struct timespec pause = { .tv_nsec = LOCK_POLL_MS * 1000000L };
-
-	for (int waited_ms = 0; flock(fd, operation | LOCK_NB); waited_ms += LOCK_POLL_MS) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return -errno;
-		if (waited_ms >= limit_ms)
-			return -EAGAIN;
-		nanosleep(&pause, NULL);
-	}
-	return 0;
-}
-
-static int take_lock(struct rundir *rd, char reterr_text[CONFIG_ERR])
-{
-	int err;
-
-	rd->lock_fd =
-		openat(rd->dir_fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	err = rd->lock_fd < 0 ? -errno : wait_lock(rd->lock_fd, LOCK_EX, STATE_LOCK_MS);
-	if (err == -EAGAIN)
-		snprintf(reterr_text, CONFIG_ERR,
-			 "%s/%s: another leakguard holds it for more than %d s, expected it to finish",
-			 rd->path, LOCK_FILE, STATE_LOCK_MS / 1000);
-	else if (err)
-		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, LOCK_FILE, strerror(-err));
-	return err;
-}
-
-int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
-{
-	int err;
-
-	if (mkdir(path, 0700) && errno != EEXIST) {
-		err = -errno;
-		*rd = (struct rundir){ .dir_fd = -1, .lock_fd = -1 };
-		snprintf(reterr_text, CONFIG_ERR, "%.200s: %s%s", path, strerror(-err), hint(err));
-		return err;
-	}
-	err = open_dir(rd, path, reterr_text);
-	if (!err)
-		err = take_lock(rd, reterr_text);
-	if (err)
-		rundir_close(rd);
-	return err;
-}
-
-int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
-{
-	int err = open_dir(rd, path, reterr_text);
-
-	if (err)
-		return err;
-	rd->lock_fd = openat(rd->dir_fd, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (rd->lock_fd >= 0)
-		(void)wait_lock(rd->lock_fd, LOCK_SH, STATE_READ_LOCK_MS);
-	return 0;
-}
-
-void rundir_close(struct rundir *rd)
-{
-	if (rd->lock_fd >= 0)
-		close(rd->lock_fd); /* releases the lock */
-	if (rd->dir_fd >= 0)
-		close(rd->dir_fd);
-	rd->lock_fd = rd->dir_fd = -1;
 }
 
 /* --- reading --- */
@@ -178,7 +71,13 @@ static int set_header(struct state_reader *sr, const char *name, const char *val
 		strcpy(sr->s->config, value);
 		return 0;
 	}
-	return refuse(text, name, value, "version, netns or config");
+	if (!strcmp(name, "watch")) {
+		sr->s->no_watch = !strcmp(value, "no");
+		return 0;
+	}
+	if (!strcmp(name, "pause") && sscanf(value, "%20" SCNu64, &sr->s->pause_until_ms) == 1)
+		return 0;
+	return refuse(text, name, value, "version, netns, config, watch or pause");
 }
 
 static int set_override(struct state *s, const char *name, const char *value, char *text)
@@ -355,6 +254,9 @@ static void print_state(const struct state *s, FILE *out)
 		STATE_VERSION, netns);
 	if (*s->config)
 		fprintf(out, "config = %s\n", s->config);
+	fprintf(out, "watch = %s\n", s->no_watch ? "no" : "yes");
+	if (s->pause_until_ms)
+		fprintf(out, "pause = %" PRIu64 "\n", s->pause_until_ms);
 	fputs("[command]\n", out);
 	for (size_t i = 0; i < s->overrides_len; i++)
 		fprintf(out, "%s = %s\n", s->overrides[i].key, s->overrides[i].value);
@@ -452,8 +354,9 @@ int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE,
 			 strerror(-err));
 	else
-		(void)fsync(
-			rd->dir_fd); /* the name is there; whether it outlives a power cut is less */
+		(void)unlinkat(rd->dir_fd, OFF_FILE, 0);
+	if (!err) /* the name is there; whether it outlives a power cut is less */
+		(void)fsync(rd->dir_fd);
 	return err;
 }
 
@@ -462,10 +365,25 @@ void state_discard(const struct rundir *rd)
 	(void)unlinkat(rd->dir_fd, STATE_TMP, 0);
 }
 
+bool state_exists(const struct rundir *rd)
+{
+	return !faccessat(rd->dir_fd, STATE_FILE, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+bool state_is_off(const struct rundir *rd)
+{
+	return !faccessat(rd->dir_fd, OFF_FILE, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
 int state_remove(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 {
+	const int fd =
+		openat(rd->dir_fd, OFF_FILE, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	int err = 0;
 
+	/* Without it a watcher that starts again would raise the guard: no reason to keep it up. */
+	if (fd >= 0)
+		close(fd);
 	state_discard(rd);
 	if (unlinkat(rd->dir_fd, STATE_FILE, 0) && errno != ENOENT) {
 		err = -errno;

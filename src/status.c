@@ -69,11 +69,11 @@ warn(struct status *st, enum warning_code code, const char *format, ...)
  * Whether the kernel's rules are those that this policy makes.  0: yes;
  * 1: no, and said in a warning; -errno.
  */
-static int compare_rules(struct fwsock *fs, const struct fwtable *table, const struct pins *pins,
+static int compare_rules(struct fwsock *fs, const struct fwtable *table, const struct state *s,
 			 struct status *st, char text[CONFIG_ERR])
 {
 	struct ruleset rules;
-	int err = ruleset_build(&st->policy, pins, fwdecode_fragments(table), &rules);
+	int err = state_build_rules(s, &st->policy, fwdecode_fragments(table), &rules);
 
 	if (err)
 		return err;
@@ -96,13 +96,13 @@ static int compare_rules(struct fwsock *fs, const struct fwtable *table, const s
 static int read_policy(struct fwsock *fs, const struct fwtable *table, const struct rundir *rd,
 		       struct state *s, struct status *st, char text[CONFIG_ERR])
 {
-	static const struct pins no_pins;
+	static const struct state nothing;
 	int err = rd ? state_read(rd, s, text) : -ENOENT;
 
 	if (!err) {
 		err = state_effective_policy(s, &st->policy, text);
 		if (!err && table->present)
-			err = compare_rules(fs, table, &s->pins, st, text);
+			err = compare_rules(fs, table, s, st, text);
 		if (err <= 0)
 			return err;
 		policy_fini(&st->policy);
@@ -117,7 +117,7 @@ static int read_policy(struct fwsock *fs, const struct fwtable *table, const str
 	if (!err && !st->policy.ports_len) /* rules that guard nothing are none of ours */
 		policy_fini(&st->policy);
 	if (!err)
-		err = compare_rules(fs, table, &no_pins, st, text);
+		err = compare_rules(fs, table, &nothing, st, text);
 	return err < 0 ? err : 0;
 }
 

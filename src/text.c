@@ -103,6 +103,31 @@ int number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_num
 	return 0;
 }
 
+int duration_parse(const char *text, uint32_t max_s, uint32_t *ret_s)
+{
+	static const struct {
+		char unit;
+		uint32_t seconds;
+	} units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 } };
+	const size_t len = strlen(text);
+	uint32_t number, unit = 1;
+	char digits[12];
+
+	if (!len || len >= sizeof(digits))
+		return -EINVAL;
+	strcpy(digits, text);
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		if (digits[len - 1] == units[i].unit) {
+			digits[len - 1] = '\0';
+			unit = units[i].seconds;
+			break;
+		}
+	if (number_parse(digits, 1, max_s / unit, &number))
+		return -EINVAL;
+	*ret_s = number * unit;
+	return 0;
+}
+
 int proto_parse(const char *text, uint8_t *ret_proto)
 {
 	if (!strcmp(text, "udp"))

@@ -48,6 +48,12 @@ int ifname_parse(const char *text, char ret_name[IFNAMSIZ]);
 /* Decimal, or hexadecimal with 0x, within [min, max].  0, or -EINVAL. */
 int number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_number);
 
+/*
+ * A length of time: a number with "s", "m", "h" or no unit (seconds), within
+ * [1, max_s].  0, or -EINVAL.
+ */
+int duration_parse(const char *text, uint32_t max_s, uint32_t *ret_s);
+
 /* "udp" or "tcp" to IPPROTO_*, and back (never NULL). */
 int proto_parse(const char *text, uint8_t *ret_proto);
 const char *proto_format(uint8_t proto);

@@ -1,0 +1,118 @@
+#include "change.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "apply.h"
+#include "cmd.h"
+#include "control.h"
+#include "fwprobe.h"
+#include "keeper.h"
+#include "log.h"
+#include "session.h"
+
+#define WATCHER_WAIT_MS 5000 /* how long a watcher that was left behind may take to answer */
+#define WATCHER_POLL_MS 2
+
+int change_open(struct session *ss, const struct cmdline *cl)
+{
+	char text[CONFIG_ERR];
+	int err = session_open(ss, cl->run_dir, text);
+
+	if (err)
+		log_error("%s", text);
+	return err;
+}
+
+static void print_summary(const struct plan *plan, bool dry_run)
+{
+	const struct policy *p = &plan->policy;
+	char text[POLICY_TEXT];
+	bool present = false;
+
+	for (size_t i = 0; i < plan->net.links_len; i++)
+		present |= plan->net.links[i].up && policy_is_tunnel(p, plan->net.links[i].name);
+	printf("%s: name traffic to port", dry_run ? "the kernel would take these rules" :
+					   present ? "guarded" :
+						     "guarded, no tunnel is up");
+	for (size_t i = 0; i < p->ports_len; i++)
+		printf("%s %u", i ? "," : p->ports_len > 1 ? "s" : "", p->ports[i]);
+	fputs(" leaves only", stdout);
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		printf("%s %s", i ? "," : " through", tunnel_format(&p->tunnels[i], text));
+	if (p->resolvers_len)
+		printf("%s %s",
+		       !p->tunnels_len		   ? "" :
+		       p->mode == POLICY_MODE_BOTH ? " and" :
+						     " or",
+		       "to ");
+	for (size_t i = 0; i < p->resolvers_len && i < 4; i++)
+		printf("%s%s", i ? ", " : "", resolver_format(&p->resolvers[i], text));
+	if (p->resolvers_len > 4)
+		printf(" and %zu more", p->resolvers_len - 4);
+	if (!p->tunnels_len && !p->resolvers_len)
+		fputs(" to this host itself", stdout);
+	putchar('\n');
+}
+
+/*
+ * Somebody has to follow what changes from now on; where nobody does yet, leave
+ * a watcher behind, which gets the socket that owns the table.
+ */
+static void leave_watcher(const struct session *ss)
+{
+	struct control_reply reply;
+	const struct timespec pause = { .tv_nsec = WATCHER_POLL_MS * 1000000L };
+	const pid_t pid = keeper_spawn(ss->rundir.path, mnl_socket_get_fd(ss->fs.nl));
+	int status, err = pid < 0 ? (int)pid : -ETIMEDOUT;
+
+	/* It is there once it answers: a `disable` right behind us shall find it. */
+	for (int i = 0; pid > 0 && i < WATCHER_WAIT_MS / WATCHER_POLL_MS; i++) {
+		err = control_ask(ss->rundir.dir_fd, ss->rundir.path, CONTROL_VERB_STATUS,
+				  WATCHER_WAIT_MS, &reply);
+		if (!err || waitpid(pid, &status, WNOHANG) == pid)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (err)
+		log_warning("no watcher could be left behind (%s): the rules stand, but nobody follows routes or undoes what others change",
+			    strerror(-err));
+}
+
+int change_commit(struct session *ss, struct state *after, bool dry_run)
+{
+	char text[CONFIG_ERR];
+	struct plan plan;
+	bool can_own = false;
+	int err = plan_build(&ss->fs, after, FRAGMENTS_AUTO, &plan, text);
+
+	if (err) {
+		log_error("%s", text);
+		return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
+	}
+	if (!dry_run && !after->no_watch && plan.policy.ownership == OWNERSHIP_AUTO &&
+	    !fwprobe_ownership(&ss->fs, &can_own))
+		ss->own = can_own; /* from its first moment on */
+	err = dry_run ? session_check(ss, &plan, after, text) :
+			session_commit(ss, &plan, after, text);
+	if (err < 0)
+		log_error("%s", text);
+	else if (err)
+		log_warning("%s", text);
+	if (err >= 0)
+		print_summary(&plan, dry_run);
+	plan_fini(&plan);
+	if (err >= 0 && !dry_run && !ss->watched && !after->no_watch) {
+		rundir_unlock(&ss->rundir); /* the watcher may need it */
+		leave_watcher(ss);
+	}
+	return err < 0 ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
+}
+
+int change_exit(int err)
+{
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE || err == -EIO ? CMD_EXIT_FAILED :
+										   CMD_EXIT_USAGE;
+}

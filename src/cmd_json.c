@@ -1,0 +1,132 @@
+#include "cmd_json.h"
+
+#include <stdio.h>
+
+#include <json-c/json.h>
+
+#include "status.h"
+
+#define JSON_VERSION 1
+
+static void add_string(json_object *to, const char *key, const char *value)
+{
+	json_object_object_add(to, key, json_object_new_string(value));
+}
+
+static json_object *tunnels_json(const struct status *st)
+{
+	json_object *list = json_object_new_array();
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; i < st->policy.tunnels_len; i++) {
+		struct policy one = { .tunnels_len = 1 };
+		json_object *o = json_object_new_object(), *links = json_object_new_array();
+
+		one.tunnels[0] = st->policy.tunnels[i];
+		add_string(o, "name", tunnel_format(&one.tunnels[0], text));
+		for (size_t k = 0; k < st->net.links_len; k++) {
+			const struct link *l = &st->net.links[k];
+			json_object *link;
+
+			if (!policy_is_tunnel(&one, l->name))
+				continue;
+			link = json_object_new_object();
+			add_string(link, "name", l->name);
+			add_string(link, "kind", l->kind);
+			json_object_object_add(link, "up", json_object_new_boolean(l->up));
+			json_object_array_add(links, link);
+		}
+		json_object_object_add(o, "links", links);
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static json_object *resolvers_json(const struct status *st)
+{
+	static const char *const paths[] = {
+		[RESOLVER_PATH_STICKY] = "sticky",
+		[RESOLVER_PATH_TUNNEL] = "tunnel",
+		[RESOLVER_PATH_ANY] = "any",
+		[RESOLVER_PATH_LINK] = "link",
+	};
+	json_object *list = json_object_new_array();
+	char text[ADDR_TEXT];
+
+	for (size_t i = 0; i < st->policy.resolvers_len; i++) {
+		const struct status_resolver *r = &st->resolvers[i];
+		json_object *o = json_object_new_object();
+
+		add_string(o, "address", addr_format(&r->resolver.addr, text));
+		json_object_object_add(o, "port",
+				       r->resolver.port ? json_object_new_int(r->resolver.port) :
+							  NULL);
+		add_string(o, "path", paths[r->resolver.path]);
+		json_object_object_add(o, "link",
+				       *r->resolver.link ?
+					       json_object_new_string(r->resolver.link) :
+					       NULL);
+		json_object_object_add(o, "pinned", json_object_new_boolean(r->pinned));
+		json_object_object_add(o, "route",
+				       *r->route ? json_object_new_string(r->route) : NULL);
+		json_object_object_add(o, "through_tunnel",
+				       json_object_new_boolean(r->through_tunnel));
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static json_object *policy_json(const struct status *st)
+{
+	const struct policy *p = &st->policy;
+	json_object *o = json_object_new_object(), *ports = json_object_new_array();
+	json_object *endpoints = json_object_new_array();
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; i < p->ports_len; i++)
+		json_object_array_add(ports, json_object_new_int(p->ports[i]));
+	for (size_t i = 0; i < p->endpoints_len; i++)
+		json_object_array_add(endpoints, json_object_new_string(
+							 endpoint_format(&p->endpoints[i], text)));
+	json_object_object_add(o, "ports", ports);
+	add_string(o, "mode", policy_mode_format(p->mode));
+	add_string(o, "action", policy_action_format(p->action));
+	add_string(o, "fragments", fragments_format(p->fragments));
+	json_object_object_add(o, "endpoints", endpoints);
+	return o;
+}
+
+void cmd_json_status(const struct status *st)
+{
+	json_object *root = json_object_new_object(), *counters = json_object_new_object();
+	json_object *warnings = json_object_new_array();
+
+	json_object_object_add(root, "version", json_object_new_int(JSON_VERSION));
+	add_string(root, "state", guard_state_format(st->state));
+	json_object_object_add(root, "guarded",
+			       json_object_new_boolean(st->state == GUARD_STATE_LOCKED ||
+						       st->state == GUARD_STATE_GUARDED));
+	json_object_object_add(root, "policy",
+			       st->state == GUARD_STATE_OFF ? NULL : policy_json(st));
+	json_object_object_add(root, "tunnels", tunnels_json(st));
+	json_object_object_add(root, "resolvers", resolvers_json(st));
+	for (size_t i = 0; i < st->counters_len; i++) {
+		const struct status_counter *c = &st->counters[i];
+		json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "packets", json_object_new_int64((int64_t)c->packets));
+		json_object_object_add(o, "bytes", json_object_new_int64((int64_t)c->bytes));
+		json_object_object_add(counters, c->name, o);
+	}
+	json_object_object_add(root, "counters", counters);
+	for (size_t i = 0; i < st->warnings_len; i++) {
+		json_object *o = json_object_new_object();
+
+		add_string(o, "code", warning_code_format(st->warnings[i].code));
+		add_string(o, "text", st->warnings[i].text);
+		json_object_array_add(warnings, o);
+	}
+	json_object_object_add(root, "warnings", warnings);
+	puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
+	json_object_put(root);
+}

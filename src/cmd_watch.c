@@ -1,0 +1,128 @@
+/* watch: the watcher in the foreground */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "daemon.h"
+#include "fwsock.h"
+#include "keeper.h"
+#include "log.h"
+#include "notify.h"
+#include "privs.h"
+#include "rundir.h"
+
+#define FD_NAME "nftables" /* of the owning socket, where it is passed on */
+
+struct watch {
+	const struct cmdline *cl;
+	int fd;	    /* the owning socket */
+	bool comes; /* a policy is handed over by `start` */
+};
+
+static int run_daemon(void *ctx)
+{
+	const struct watch *w = ctx;
+	const struct daemon_options options = {
+		.run_dir = w->cl->run_dir,
+		.fd = dup(w->fd), /* the socket is one; this copy is the watcher's to close */
+		.until_disable = w->cl->until_disable,
+		.held = true,
+		.policy_comes = w->comes,
+	};
+
+	return daemon_run(&options);
+}
+
+static int run_enable(void *ctx)
+{
+	return cmd_enable(((const struct watch *)ctx)->cl);
+}
+
+static int run_reload(void *ctx)
+{
+	return cmd_reload(((const struct watch *)ctx)->cl);
+}
+
+/* Messages go to the journal, to stderr, or, where that leads nowhere, to syslog. */
+static void choose_log(void)
+{
+	struct stat st;
+	const bool nowhere =
+		fstat(STDERR_FILENO, &st) || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
+
+	log_set_level(LOG_LEVEL_NOTICE);
+	log_open(notify_has_journal() ? LOG_SINK_JOURNAL :
+		 nowhere	      ? LOG_SINK_SYSLOG :
+					LOG_SINK_STDERR);
+}
+
+/*
+ * Whether the guard is to be raised first: where options ask for it, or, at
+ * boot, where nobody has said anything yet but the configuration file.
+ */
+static bool is_policy_wanted(const struct cmdline *cl, const struct rundir *rd)
+{
+	return cl->overrides_len ||
+	       (!state_exists(rd) && !state_is_off(rd) && !access(cl->config, F_OK));
+}
+
+/* The socket of the watcher before this one, where it was kept for us; or a new one. */
+static int take_socket(void)
+{
+	struct fwsock fs;
+	int fd = notify_take_fd(FD_NAME);
+
+	if (fd >= 0)
+		return fd;
+	if (fwsock_open(&fs))
+		return -1;
+	fd = dup(mnl_socket_get_fd(fs.nl));
+	fwsock_close(&fs);
+	return fd;
+}
+
+static int give_up_privileges(void)
+{
+	int err = privs_limit();
+
+	if (!err)
+		err = privs_drop();
+	if (err)
+		log_error("cannot give up privileges: %s", strerror(-err));
+	return err;
+}
+
+int cmd_watch(const struct cmdline *cl)
+{
+	struct watch w = { .cl = cl };
+	char text[CONFIG_ERR];
+	struct rundir rd;
+	struct keeper keeper = { .watch = run_daemon, .reload = run_reload, .ctx = &w };
+	int claim_fd, err;
+
+	w.fd = take_socket(); /* before anything else is opened */
+	notify_open();
+	choose_log();
+	if (w.fd < 0) {
+		log_error("nf_tables: cannot open a netlink socket: %s", strerror(errno));
+		return CMD_EXIT_FAILED;
+	}
+	err = rundir_open(&rd, cl->run_dir, text);
+	if (!err)
+		err = rundir_claim(&rd, &claim_fd, text);
+	if (err) {
+		log_error("%s", text);
+		return CMD_EXIT_FAILED;
+	}
+	w.comes = is_policy_wanted(cl, &rd);
+	if (w.comes)
+		keeper.start = run_enable;
+	rundir_close(&rd);
+	(void)notify_store_fd(w.fd, FD_NAME); /* nobody may listen */
+	if (give_up_privileges())
+		return CMD_EXIT_FAILED;
+	return keeper_run(&keeper); /* claim_fd and w.fd end with us */
+}

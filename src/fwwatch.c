@@ -1,0 +1,187 @@
+#include "fwwatch.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "ruleset.h"
+
+#define RCVBUF_BYTES (8 << 20) /* a flush of 100,000 elements by somebody is some 6 MiB of events */
+#define READ_AT_ONCE 1024      /* datagrams of one call; more is left for the next */
+
+static const struct {
+	const char *what;
+	bool removal;
+	uint16_t name; /* attribute with the name of the thing, or of where it stands; 0: none */
+} kinds[] = {
+	[NFT_MSG_NEWTABLE] = { "table", false, 0 },
+	[NFT_MSG_DELTABLE] = { "table", true, 0 },
+	[NFT_MSG_NEWCHAIN] = { "chain", false, NFTA_CHAIN_NAME },
+	[NFT_MSG_DELCHAIN] = { "chain", true, NFTA_CHAIN_NAME },
+	[NFT_MSG_NEWRULE] = { "a rule of chain", false, NFTA_RULE_CHAIN },
+	[NFT_MSG_DELRULE] = { "a rule of chain", true, NFTA_RULE_CHAIN },
+	[NFT_MSG_NEWSET] = { "set", false, NFTA_SET_NAME },
+	[NFT_MSG_DELSET] = { "set", true, NFTA_SET_NAME },
+	[NFT_MSG_NEWSETELEM] = { "an element of set", false, NFTA_SET_ELEM_LIST_SET },
+	[NFT_MSG_DELSETELEM] = { "an element of set", true, NFTA_SET_ELEM_LIST_SET },
+	[NFT_MSG_NEWOBJ] = { "object", false, NFTA_OBJ_NAME },
+	[NFT_MSG_DELOBJ] = { "object", true, NFTA_OBJ_NAME },
+	[NFT_MSG_NEWFLOWTABLE] = { "flowtable", false, NFTA_FLOWTABLE_NAME },
+	[NFT_MSG_DELFLOWTABLE] = { "flowtable", true, NFTA_FLOWTABLE_NAME },
+};
+
+int fwwatch_open(struct fwwatch *fw)
+{
+	const int bytes = RCVBUF_BYTES, group = NFNLGRP_NFTABLES;
+	int err;
+
+	*fw = (struct fwwatch){ 0 };
+	err = fwsock_open(&fw->events);
+	if (err)
+		return err;
+	if (mnl_socket_setsockopt(fw->events.nl, NETLINK_ADD_MEMBERSHIP, (void *)&group,
+				  sizeof(group)) < 0) {
+		err = -errno;
+		fwsock_close(&fw->events);
+		return err;
+	}
+	(void)setsockopt(fwwatch_fd(fw), SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
+	fw->open = true;
+	return 0;
+}
+
+void fwwatch_close(struct fwwatch *fw)
+{
+	if (fw->open)
+		fwsock_close(&fw->events);
+	*fw = (struct fwwatch){ 0 };
+}
+
+int fwwatch_fd(const struct fwwatch *fw)
+{
+	return mnl_socket_get_fd(fw->events.nl);
+}
+
+/* A string attribute, or NULL; points into the message. */
+static const char *attr_str(const struct nlmsghdr *nlh, uint16_t type)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
+		if (mnl_attr_get_type(attr) == type &&
+		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
+			return mnl_attr_get_str(attr);
+	return NULL;
+}
+
+/* Names are another program's: nothing of them may break a line of a log. */
+static void clean(char *text)
+{
+	for (; *text; text++)
+		if (!isprint((unsigned char)*text))
+			*text = '?';
+}
+
+/* The table's name is attribute 1 in every message of nf_tables (NFTA_TABLE_NAME, NFTA_RULE_TABLE, ...). */
+static bool is_ours(const struct nlmsghdr *nlh)
+{
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+	const char *table = attr_str(nlh, NFTA_TABLE_NAME);
+
+	return nfg->nfgen_family == NFPROTO_INET && table && !strcmp(table, RULESET_TABLE);
+}
+
+static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t type)
+{
+	const bool gone = type == NFT_MSG_DELTABLE;
+	const char *name = kinds[type].name ? attr_str(nlh, kinds[type].name) : NULL;
+
+	/* The first thing told stands for all, but for the worst. */
+	if (!fw->touched || gone)
+		snprintf(fw->what, sizeof(fw->what), "%s%s%s%.32s",
+			 kinds[type].removal ? "removal of " : "", kinds[type].what,
+			 name ? " " : "", name ? name : "");
+	fw->touched = true;
+	/* A table made anew in the same transaction is there at its end. */
+	fw->gone = type == NFT_MSG_NEWTABLE ? false : fw->gone || gone;
+}
+
+/* The end of a transaction: whether it was one that touched us. */
+static bool take_end(struct fwwatch *fw, const struct nlmsghdr *nlh, struct fwevent *ev)
+{
+	const struct nlattr *attr;
+
+	if (!fw->touched)
+		return false;
+	ev->touched = true;
+	ev->gone = fw->gone;
+	memcpy(ev->what, fw->what, sizeof(ev->what));
+	clean(ev->what);
+	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) == NFTA_GEN_PROC_PID &&
+		    mnl_attr_validate(attr, MNL_TYPE_U32) == 0)
+			ev->pid = ntohl(mnl_attr_get_u32(attr));
+		if (mnl_attr_get_type(attr) == NFTA_GEN_PROC_NAME &&
+		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
+			snprintf(ev->name, sizeof(ev->name), "%s", mnl_attr_get_str(attr));
+	}
+	clean(ev->name);
+	fw->touched = fw->gone = false;
+	return true;
+}
+
+static bool take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf, int len,
+			  struct fwevent *ev)
+{
+	const struct nlmsghdr *nlh = (const void *)buf;
+	bool found = false;
+
+	for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
+		const uint16_t type = nlh->nlmsg_type & 0xff;
+
+		if (nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
+		    nlh->nlmsg_len < mnl_nlmsg_size(sizeof(struct nfgenmsg)))
+			continue;
+		if (type == NFT_MSG_NEWGEN)
+			found |= take_end(fw, nlh, ev);
+		else if (type < sizeof(kinds) / sizeof(kinds[0]) && kinds[type].what &&
+			 nlh->nlmsg_pid != own_port && is_ours(nlh))
+			take_change(fw, nlh, type);
+	}
+	return found;
+}
+
+int fwwatch_read(struct fwwatch *fw, uint32_t own_port, struct fwevent *ret_event)
+{
+	_Alignas(struct nlmsghdr) char buf[FWSOCK_BUF];
+
+	*ret_event = (struct fwevent){ 0 };
+	for (int i = 0; i < READ_AT_ONCE; i++) {
+		struct iovec iov = { buf, sizeof(buf) };
+		struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+		const ssize_t len = recvmsg(fwwatch_fd(fw), &msg, MSG_DONTWAIT);
+
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len < 0 && errno == EAGAIN)
+			return 0;
+		if ((len < 0 && errno == ENOBUFS) || (len >= 0 && msg.msg_flags & MSG_TRUNC)) {
+			fw->touched = fw->gone = false;
+			ret_event->lost = true;
+			return 1;
+		}
+		if (len < 0)
+			return -errno;
+		if (take_datagram(fw, own_port, buf, (int)len, ret_event))
+			return 1;
+	}
+	return 0;
+}

@@ -1,0 +1,630 @@
+#include "reconcile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "fwprobe.h"
+#include "log.h"
+
+#define AUDIT_MS	  10000
+#define AUDIT_FULL	  6 /* every so many audits the rules are read, whatever the generation says */
+#define RETRY_FIRST_MS	  100
+#define RETRY_MOST_MS	  30000
+#define RECORD_RETRY_MS	  200
+#define UNDO_BURST	  200 /* repairs at once, then one every ... */
+#define UNDO_EVERY_MS	  5
+#define FIGHT_OVER_MS	  10000
+#define UNDO_LOG_EVERY_MS 1000
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static unsigned int flags_of(const struct reconcile *rc)
+{
+	return rc->ss.own ? APPLY_OWN : 0;
+}
+
+/* --- opening --- */
+
+/*
+ * Own the table if we may.  An owned one needs no listening, for nobody else can
+ * touch it; another is listened to from before the first commit on.
+ */
+static void choose_ownership(struct reconcile *rc, const struct policy *wanted)
+{
+	rc->ss.own = rc->can_own && wanted->ownership == OWNERSHIP_AUTO;
+	if (rc->ss.own)
+		fwwatch_close(&rc->fw);
+	else if (!rc->fw.open && fwwatch_open(&rc->fw))
+		log_event(LOG_LEVEL_WARNING, "deaf",
+			  "nf_tables: cannot listen for changes, relying on audits");
+}
+
+static void choose_filter(struct reconcile *rc)
+{
+	const struct policy *p = &rc->plan.policy;
+	struct addr *addrs = calloc(p->resolvers_len + 1, sizeof(*addrs));
+
+	for (size_t i = 0; addrs && i < p->resolvers_len; i++)
+		addrs[i] = p->resolvers[i].addr;
+	/* Without a new filter too much or too little wakes us; audits make up for it. */
+	if (!addrs || netwatch_filter(&rc->nw, addrs, p->resolvers_len))
+		log_event(LOG_LEVEL_WARNING, "deaf",
+			  "rtnetlink: cannot filter routes, relying on audits");
+	free(addrs);
+}
+
+int reconcile_open(struct reconcile *rc, const char *run_dir, int fd, char reterr_text[CONFIG_ERR])
+{
+	int err;
+
+	*rc = (struct reconcile){ 0 };
+	rc->status.started_ms = clock_boottime_ms();
+	err = session_open_watch(&rc->ss, run_dir, fd, reterr_text);
+	if (err)
+		return err;
+	err = fwprobe_ownership(&rc->ss.fs, &rc->can_own);
+	if (err)
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
+	if (!err) {
+		err = netwatch_open(&rc->nw);
+		if (err)
+			snprintf(reterr_text, CONFIG_ERR, "rtnetlink: cannot listen: %s",
+				 strerror(-err));
+	}
+	if (err) {
+		session_close(&rc->ss);
+		return err;
+	}
+	choose_ownership(rc, &rc->ss.before.policy);
+	rc->audit_ms = clock_monotonic_ms();
+	rc->skew_ms = clock_boottime_ms() - rc->audit_ms;
+	if (rc->ss.recorded)
+		rc->links.first_ms = rc->links.last_ms = 1; /* long due: look at once */
+	return 0;
+}
+
+void reconcile_close(struct reconcile *rc)
+{
+	if (rc->planned)
+		plan_fini(&rc->plan);
+	fwwatch_close(&rc->fw);
+	netwatch_close(&rc->nw);
+	session_close(&rc->ss);
+	rc->planned = false;
+}
+
+/* --- what a look finds around the rules --- */
+
+/* Whether this resolver is closed on any way but a tunnel. */
+static bool is_tied(const struct reconcile *rc, const struct resolver *r)
+{
+	const struct policy *p = &rc->plan.policy;
+
+	switch (r->path) {
+	case RESOLVER_PATH_STICKY:
+		return p->mode == POLICY_MODE_BOTH || pins_has(&rc->ss.before.pins, &r->addr);
+	case RESOLVER_PATH_TUNNEL:
+		return true;
+	case RESOLVER_PATH_LINK:
+		return policy_is_tunnel(p, r->link);
+	case RESOLVER_PATH_ANY:
+		break;
+	}
+	return false;
+}
+
+static void note_tried(struct watch_status *st, const struct addr *addr, const char *link)
+{
+	memmove(&st->tried[1], &st->tried[0], sizeof(st->tried) - sizeof(st->tried[0]));
+	st->tried[0] = (struct watch_tried){ .addr = *addr, .at_ms = clock_boottime_ms() };
+	memcpy(st->tried[0].link, link, IFNAMSIZ);
+	if (st->tried_len < WATCH_STATUS_TRIED)
+		st->tried_len++;
+}
+
+static bool was_outside(const struct reconcile *rc, const struct addr *addr, const char *link)
+{
+	for (size_t i = 0; i < rc->outside_len; i++)
+		if (!addr_cmp(&rc->outside[i].addr, addr) &&
+		    !strncmp(rc->outside[i].link, link, IFNAMSIZ))
+			return true;
+	return false;
+}
+
+/* Say which route would lead a tied resolver outside, once for each that tries. */
+static void follow_routes(struct reconcile *rc)
+{
+	typeof(rc->outside[0]) now[RECONCILE_MAX_FOLLOWED];
+	struct addr addrs[RECONCILE_MAX_FOLLOWED];
+	const struct policy *p = &rc->plan.policy;
+	struct netstate routes = { 0 };
+	size_t n = 0, now_len = 0;
+	char text[ADDR_TEXT];
+
+	for (size_t i = 0; i < p->resolvers_len && n < RECONCILE_MAX_FOLLOWED; i++)
+		if (is_tied(rc, &p->resolvers[i]) && !addr_is_linklocal(&p->resolvers[i].addr))
+			addrs[n++] = p->resolvers[i].addr;
+	if (!n || netwatch_lookup_routes(&routes, addrs, n)) {
+		rc->outside_len = 0;
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct link *link = netstate_link(&rc->plan.net, routes.routes[i].link);
+
+		if (!link || link->index == LOOPBACK_IFINDEX || policy_is_tunnel(p, link->name))
+			continue;
+		if (!was_outside(rc, &addrs[i], link->name)) {
+			note_tried(&rc->status, &addrs[i], link->name);
+			log_event(LOG_LEVEL_WARNING, "route-outside",
+				  "a route leads resolver %s outside the tunnel, through %s: queries to it are blocked there",
+				  addr_format(&addrs[i], text), link->name);
+		}
+		now[now_len].addr = addrs[i];
+		memcpy(now[now_len++].link, link->name, IFNAMSIZ);
+	}
+	memcpy(rc->outside, now, now_len * sizeof(now[0]));
+	rc->outside_len = now_len;
+	netstate_fini(&routes);
+}
+
+/* Say which link has a tunnel's name alone, once for each; and when the first comes, the last goes. */
+static void follow_links(struct reconcile *rc)
+{
+	const struct policy *p = &rc->plan.policy;
+	int odd[sizeof(rc->odd_links) / sizeof(rc->odd_links[0])] = { 0 };
+	size_t n = 0;
+	bool up = false;
+
+	for (size_t i = 0; i < rc->plan.net.links_len; i++) {
+		const struct link *l = &rc->plan.net.links[i];
+		bool known = false;
+
+		if (!policy_is_tunnel(p, l->name))
+			continue;
+		up |= l->up;
+		if (policy_is_tunnel_kind(l->kind) || n == sizeof(odd) / sizeof(odd[0]))
+			continue;
+		for (size_t k = 0; k < sizeof(odd) / sizeof(odd[0]); k++)
+			known |= rc->odd_links[k] == l->index;
+		if (!known)
+			log_event(LOG_LEVEL_WARNING, "tunnel-kind",
+				  "link %s has a tunnel's name, but is %s%s: %s", l->name,
+				  *l->kind ? "of kind " : "no tunnel", l->kind,
+				  p->kinds_len ? "refused unless its kind is asked for" :
+						 "accepted, as tunnel-kind = any says");
+		odd[n++] = l->index;
+	}
+	memcpy(rc->odd_links, odd, sizeof(odd));
+	if (up != rc->tunnel_up)
+		log_event(LOG_LEVEL_NOTICE, up ? "guarded" : "locked",
+			  up ? "a tunnel is up" :
+			       "no tunnel is up: name traffic goes to approved resolvers alone");
+	rc->tunnel_up = up;
+}
+
+/* --- looking --- */
+
+static void say_stale(struct reconcile *rc, const char *text)
+{
+	struct watch_status *st = &rc->status;
+
+	st->refused++;
+	backoff_fail(&rc->retry, clock_monotonic_ms(), RETRY_FIRST_MS, RETRY_MOST_MS);
+	if (!st->stale || strncmp(st->stale_text, text, sizeof(st->stale_text) - 1))
+		log_event(LOG_LEVEL_ERROR, "stale", "%.400s, retrying in %u ms", text,
+			  rc->retry.wait_ms);
+	st->stale = 1;
+	snprintf(st->stale_text, sizeof(st->stale_text), "%s", text);
+}
+
+static void say_fresh(struct reconcile *rc)
+{
+	if (rc->status.stale)
+		log_event(LOG_LEVEL_NOTICE, "fresh", "the rules are as they should be again");
+	rc->status.stale = 0;
+	backoff_clear(&rc->retry);
+}
+
+static void note_undone(struct reconcile *rc, const struct fwevent *ev)
+{
+	struct watch_status *st = &rc->status;
+	const uint64_t now_ms = clock_monotonic_ms();
+
+	st->undone++;
+	st->culprit_pid = ev->pid;
+	memcpy(st->culprit_name, ev->name, sizeof(st->culprit_name));
+	snprintf(st->culprit_what, sizeof(st->culprit_what), "%s", ev->what);
+	st->culprit_ms = clock_boottime_ms();
+	if (!rc->undone_ms || now_ms - rc->undone_ms >= UNDO_LOG_EVERY_MS) {
+		rc->undone_ms = now_ms;
+		log_event(LOG_LEVEL_WARNING, "undone",
+			  "%s by %s (process %u) was undone; %llu so far", ev->what,
+			  *ev->name ? ev->name : "somebody", ev->pid,
+			  (unsigned long long)st->undone);
+	}
+}
+
+static void keep_plan(struct reconcile *rc, struct plan *plan)
+{
+	if (rc->planned)
+		plan_fini(&rc->plan);
+	rc->plan = *plan;
+	rc->planned = true;
+	rc->ss.guarded = true;
+	rc->ss.fragments = plan->rules.fragments;
+	if (fwsock_read_generation(&rc->ss.fs, &rc->generation))
+		rc->generation = 0;
+}
+
+/* The record gets what a look found; a command that holds the lock has its own, and we our time. */
+static void write_record(struct reconcile *rc)
+{
+	char text[CONFIG_ERR];
+
+	rc->record_ms = 0;
+	if (reconcile_record(rc, text))
+		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
+}
+
+/*
+ * A new pin is recorded as every change is: before the commit, in its place after
+ * it.  Unless a command holds the lock: then the pin is in force first.
+ */
+static int commit_look(struct reconcile *rc, const struct plan *plan, bool pinned,
+		       struct apply_report *report, char text[CONFIG_ERR])
+{
+	int err;
+
+	if (pinned && !rundir_lock(&rc->ss.rundir, 0, text)) {
+		err = session_commit_here(&rc->ss, plan, &rc->ss.before, report, text);
+		rundir_unlock(&rc->ss.rundir);
+		if (err >= 0)
+			return err;
+	}
+	if (pinned)
+		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
+	return apply_commit(&rc->ss.fs, plan, flags_of(rc), report, text);
+}
+
+/*
+ * Dump, build, compare, commit.  `found` says whose change it is if the rules
+ * differ although nothing that we go by does.
+ */
+static void look(struct reconcile *rc, const char *found)
+{
+	struct state *s = &rc->ss.before;
+	const size_t pins = s->pins.len;
+	const bool paused = s->pause_until_ms != 0;
+	struct apply_report report = { 0 };
+	char text[CONFIG_ERR] = "";
+	struct plan plan;
+	bool ours, first;
+	int err;
+
+	debounce_clear(&rc->links);
+	if (!rc->ss.recorded)
+		return;
+	if (paused && !state_pause_left_ms(s)) {
+		s->pause_until_ms = 0;
+		log_event(LOG_LEVEL_NOTICE, "resumed", "the pause is over");
+	}
+	err = plan_build(&rc->ss.fs, s, rc->ss.fragments, &plan, text);
+	ours = s->pins.len != pins || paused || !rc->planned;
+	if (!err) {
+		err = commit_look(rc, &plan, s->pins.len != pins, &report, text);
+		if (err < 0)
+			plan_fini(&plan);
+	}
+	rc->status.looked++;
+	if (err < 0) {
+		say_stale(rc, text);
+		rc->status.fighting |= err == -EBUSY;
+		return;
+	}
+	rc->status.applied += report.commits > 0;
+	if (report.commits && !ours) {
+		struct fwevent ev = { .touched = true };
+
+		snprintf(ev.what, sizeof(ev.what), "%s (found by %s)", report.first, found);
+		note_undone(rc, &ev);
+	}
+	first = !rc->planned;
+	keep_plan(rc, &plan);
+	say_fresh(rc);
+	if (first)
+		choose_filter(rc);
+	if (paused && !s->pause_until_ms)
+		write_record(rc);
+	for (size_t i = pins; i < s->pins.len; i++)
+		log_event(LOG_LEVEL_NOTICE, "pinned",
+			  "a resolver has been inside the tunnel: pinned to tunnels");
+	follow_routes(rc);
+	follow_links(rc);
+}
+
+/* --- undoing --- */
+
+static void undo(struct reconcile *rc)
+{
+	const struct fwevent ev = rc->undo;
+	struct apply_report report = { 0 };
+	char text[CONFIG_ERR];
+	int err;
+
+	rc->undo.touched = false;
+	if (!rc->ss.recorded)
+		return;
+	if (!rc->planned) {
+		look(rc, "an event");
+		return;
+	}
+	/* The plan of the last look: asking for links and routes first would leave it open longer. */
+	err = ruleset_pause(&rc->plan.rules, state_pause_left_ms(&rc->ss.before));
+	if (!err)
+		err = apply_commit(&rc->ss.fs, &rc->plan,
+				   flags_of(rc) | (ev.gone ? (unsigned int)APPLY_GONE : 0), &report,
+				   text);
+	else
+		snprintf(text, sizeof(text), "out of memory");
+	if (report.commits)
+		note_undone(rc, &ev);
+	if (err < 0) {
+		rc->status.fighting |= err == -EBUSY;
+		say_stale(rc, text);
+	} else {
+		say_fresh(rc);
+	}
+}
+
+/* --- events --- */
+
+int reconcile_links_fd(const struct reconcile *rc)
+{
+	/* While a storm is waited out, nothing is read: what overflows means the same. */
+	return rc->nw.events && !rc->links.first_ms ? netwatch_fd(&rc->nw) : -1;
+}
+
+int reconcile_rules_fd(const struct reconcile *rc)
+{
+	return rc->fw.open && !rc->undo.touched ? fwwatch_fd(&rc->fw) : -1;
+}
+
+static bool read_links(struct reconcile *rc)
+{
+	bool changed = false, lost = false;
+
+	rc->status.events++;
+	if (!rc->nw.events || netwatch_read(&rc->nw, &changed, &lost)) {
+		netwatch_close(&rc->nw);
+		changed = lost = true;
+		if (netwatch_open(&rc->nw))
+			log_event(LOG_LEVEL_ERROR, "deaf", "rtnetlink: cannot listen, retrying");
+		else if (rc->planned)
+			choose_filter(rc);
+	}
+	rc->status.lost += lost;
+	return changed;
+}
+
+void reconcile_read_links(struct reconcile *rc)
+{
+	if (read_links(rc))
+		debounce_hit(&rc->links, clock_monotonic_ms());
+}
+
+void reconcile_read_rules(struct reconcile *rc)
+{
+	struct fwevent ev;
+	int got = fwwatch_read(&rc->fw, fwsock_port(&rc->ss.fs), &ev);
+
+	if (got < 0) {
+		fwwatch_close(&rc->fw);
+		choose_ownership(rc, &rc->ss.before.policy);
+		ev = (struct fwevent){ .lost = true };
+	}
+	if (ev.lost) {
+		rc->status.lost++;
+		ev.touched = true;
+		snprintf(ev.what, sizeof(ev.what), "a change whose event was lost");
+	}
+	if (!ev.touched)
+		return;
+	ev.gone |= rc->undo.touched && rc->undo.gone;
+	rc->undo = ev;
+	if (!bucket_take(&rc->undos, clock_monotonic_ms(), UNDO_BURST, UNDO_EVERY_MS)) {
+		if (!rc->status.fighting)
+			log_event(LOG_LEVEL_WARNING, "fight",
+				  "%s (process %u) changes the rules again and again: at most %d repairs a second",
+				  *ev.name ? ev.name : "somebody", ev.pid, 1000 / UNDO_EVERY_MS);
+		rc->status.fighting = 1;
+		return; /* later, see reconcile_due() */
+	}
+	undo(rc);
+}
+
+/* --- time --- */
+
+static uint64_t links_due(const struct reconcile *rc)
+{
+	const struct policy *p = &rc->ss.before.policy;
+
+	return debounce_due(&rc->links, p->watch_quiet_ms, p->watch_late_ms);
+}
+
+static uint64_t pause_due(const struct reconcile *rc, uint64_t now_ms)
+{
+	return rc->ss.before.pause_until_ms ? now_ms + state_pause_left_ms(&rc->ss.before) :
+					      PACE_NEVER;
+}
+
+uint64_t reconcile_due(const struct reconcile *rc)
+{
+	const uint64_t now_ms = clock_monotonic_ms();
+	uint64_t due = earlier(links_due(rc), rc->audit_ms);
+
+	due = earlier(due, backoff_due(&rc->retry));
+	due = earlier(due, pause_due(rc, now_ms));
+	due = earlier(due, rc->record_ms ? rc->record_ms : PACE_NEVER);
+	if (rc->undo.touched)
+		due = earlier(due, bucket_due(&rc->undos, now_ms, UNDO_BURST, UNDO_EVERY_MS));
+	return due;
+}
+
+/* Some losses send no event: an orphaned table, a chain lost with its last device. */
+static void audit(struct reconcile *rc, uint64_t now_ms)
+{
+	const uint64_t skew_ms = clock_boottime_ms() - now_ms;
+	const bool slept = skew_ms > rc->skew_ms + 1000;
+	uint32_t generation = 0;
+
+	rc->audit_ms = now_ms + AUDIT_MS;
+	rc->skew_ms = skew_ms;
+	if (rc->status.fighting && now_ms - rc->undone_ms > FIGHT_OVER_MS)
+		rc->status.fighting = 0;
+	if (!rc->nw.events)
+		(void)read_links(rc);
+	if (!rc->ss.recorded)
+		return;
+	if (!rc->ss.own && !rc->fw.open)
+		choose_ownership(rc, &rc->ss.before.policy);
+	if (fwsock_read_generation(&rc->ss.fs, &generation) || generation != rc->generation ||
+	    slept || ++rc->audits % AUDIT_FULL == 0)
+		look(rc, "an audit");
+}
+
+void reconcile_run(struct reconcile *rc)
+{
+	const uint64_t now_ms = clock_monotonic_ms();
+
+	if (rc->undo.touched && bucket_take(&rc->undos, now_ms, UNDO_BURST, UNDO_EVERY_MS))
+		undo(rc);
+	if (links_due(rc) <= now_ms) {
+		/* What came meanwhile: wait on, but not longer than we may. */
+		const bool more = read_links(rc);
+
+		if (more && now_ms < rc->links.first_ms + rc->ss.before.policy.watch_late_ms)
+			debounce_hit(&rc->links, now_ms);
+		else
+			look(rc, "a look at changed links");
+	}
+	if (backoff_due(&rc->retry) <= now_ms || pause_due(rc, now_ms) <= now_ms)
+		look(rc, "a second try");
+	if (rc->record_ms && rc->record_ms <= now_ms)
+		write_record(rc);
+	if (rc->audit_ms <= now_ms)
+		audit(rc, now_ms);
+}
+
+/* --- what commands ask for --- */
+
+/* The prepared record, with what we know and its writer could not. */
+static int read_prepared(struct reconcile *rc, struct state *after, struct plan *ret_plan,
+			 char reterr_text[CONFIG_ERR])
+{
+	const struct pins *pins = &rc->ss.before.pins;
+	int err;
+
+	state_init(after);
+	err = state_read_prepared(&rc->ss.rundir, after, reterr_text);
+	for (size_t i = 0; !err && rc->ss.recorded && i < pins->len; i++)
+		err = state_add_pin(after, &pins->addrs[i]);
+	if (!err)
+		err = plan_build(&rc->ss.fs, after, FRAGMENTS_AUTO, ret_plan, reterr_text);
+	if (err)
+		state_fini(after);
+	return err;
+}
+
+int reconcile_commit(struct reconcile *rc, char reterr_text[CONFIG_ERR])
+{
+	struct apply_report report;
+	struct state after;
+	struct plan plan;
+	int err = read_prepared(rc, &after, &plan, reterr_text);
+
+	if (err)
+		return err;
+	choose_ownership(rc, &after.policy);
+	err = session_commit_here(&rc->ss, &plan, &after, &report, reterr_text);
+	if (err < 0 && err != -EBUSY) {
+		choose_ownership(rc, &rc->ss.before.policy);
+		plan_fini(&plan);
+		state_fini(&after);
+		return err;
+	}
+	rc->status.applied += report.commits > 0;
+	state_fini(&rc->ss.before);
+	rc->ss.before = after;
+	rc->ss.recorded = true;
+	keep_plan(rc, &plan);
+	say_fresh(rc);
+	choose_filter(rc);
+	follow_routes(rc);
+	follow_links(rc);
+	return err;
+}
+
+int reconcile_check(struct reconcile *rc, char reterr_text[CONFIG_ERR])
+{
+	struct state after;
+	struct plan plan;
+	int err = read_prepared(rc, &after, &plan, reterr_text);
+
+	if (err)
+		return err;
+	err = apply_dry_run(&rc->ss.fs, &plan, reterr_text);
+	plan_fini(&plan);
+	state_fini(&after);
+	return err;
+}
+
+int reconcile_remove(struct reconcile *rc, char reterr_text[CONFIG_ERR])
+{
+	int err = session_remove_here(&rc->ss, reterr_text);
+
+	if (err)
+		return err;
+	state_fini(&rc->ss.before);
+	rc->ss.recorded = rc->ss.guarded = false;
+	if (rc->planned)
+		plan_fini(&rc->plan);
+	rc->planned = false;
+	rc->undo.touched = false;
+	rc->outside_len = 0;
+	rc->status.tried_len = 0;
+	say_fresh(rc);
+	return 0;
+}
+
+int reconcile_record(struct reconcile *rc, char reterr_text[CONFIG_ERR])
+{
+	int err;
+
+	if (!rc->ss.recorded)
+		return 0;
+	err = rundir_lock(&rc->ss.rundir, 0, reterr_text);
+	if (err)
+		return err;
+	err = state_prepare(&rc->ss.rundir, &rc->ss.before, reterr_text);
+	if (!err)
+		err = state_publish(&rc->ss.rundir, reterr_text);
+	rundir_unlock(&rc->ss.rundir);
+	return err;
+}
+
+void reconcile_status(const struct reconcile *rc, struct watch_status *ret_status)
+{
+	const uint64_t now_ms = clock_monotonic_ms(), retry_ms = backoff_due(&rc->retry);
+
+	*ret_status = rc->status;
+	ret_status->owner = rc->ss.own && rc->ss.guarded;
+	ret_status->now_ms = clock_boottime_ms();
+	ret_status->retry_ms = retry_ms == PACE_NEVER ?
+				       0 :
+				       ret_status->now_ms + retry_ms - earlier(now_ms, retry_ms);
+}
