@@ -80,7 +80,7 @@ static json_object *policy_json(const struct status *st)
 {
 	const struct policy *p = &st->policy;
 	json_object *o = json_object_new_object(), *ports = json_object_new_array();
-	json_object *endpoints = json_object_new_array();
+	json_object *endpoints = json_object_new_array(), *kinds = json_object_new_array();
 	char text[POLICY_TEXT];
 
 	for (size_t i = 0; i < p->ports_len; i++)
@@ -92,22 +92,81 @@ static json_object *policy_json(const struct status *st)
 	add_string(o, "mode", policy_mode_format(p->mode));
 	add_string(o, "action", policy_action_format(p->action));
 	add_string(o, "fragments", fragments_format(p->fragments));
+	for (size_t i = 0; i < p->kinds_len; i++)
+		json_object_array_add(kinds, json_object_new_string(p->kinds[i]));
 	json_object_object_add(o, "endpoints", endpoints);
+	json_object_object_add(o, "tunnel_kinds", kinds);
+	return o;
+}
+
+static void add_number(json_object *to, const char *key, uint64_t value)
+{
+	json_object_object_add(to, key, json_object_new_int64((int64_t)value));
+}
+
+static json_object *tried_json(const struct watch_status *w)
+{
+	json_object *list = json_object_new_array();
+	char text[ADDR_TEXT];
+
+	for (size_t i = 0; i < w->tried_len; i++) {
+		json_object *o = json_object_new_object();
+
+		add_string(o, "resolver", addr_format(&w->tried[i].addr, text));
+		add_string(o, "link", w->tried[i].link);
+		add_number(o, "ago_ms", w->now_ms - w->tried[i].at_ms);
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static json_object *watcher_json(const struct watch_status *w)
+{
+	json_object *o = json_object_new_object(), *culprit = NULL;
+
+	add_number(o, "pid", w->pid);
+	json_object_object_add(o, "owner", json_object_new_boolean(w->owner));
+	json_object_object_add(o, "held", json_object_new_boolean(w->held));
+	json_object_object_add(o, "fighting", json_object_new_boolean(w->fighting));
+	json_object_object_add(o, "stale", w->stale ? json_object_new_string(w->stale_text) : NULL);
+	add_number(o, "age_ms", w->now_ms - w->started_ms);
+	add_number(o, "looked", w->looked);
+	add_number(o, "applied", w->applied);
+	add_number(o, "undone", w->undone);
+	add_number(o, "refused", w->refused);
+	add_number(o, "lost", w->lost);
+	add_number(o, "events", w->events);
+	if (w->undone) {
+		culprit = json_object_new_object();
+		add_number(culprit, "pid", w->culprit_pid);
+		add_string(culprit, "name", w->culprit_name);
+		add_string(culprit, "what", w->culprit_what);
+		add_number(culprit, "ago_ms", w->now_ms - w->culprit_ms);
+	}
+	json_object_object_add(o, "last_undone", culprit);
+	json_object_object_add(o, "routes_tried", tried_json(w));
 	return o;
 }
 
 void cmd_json_status(const struct status *st)
 {
+	static const char *const owners[] = {
+		[TABLE_OWNER_NONE] = "none",
+		[TABLE_OWNER_SOCKET] = "socket",
+		[TABLE_OWNER_ORPHAN] = "orphan",
+	};
 	json_object *root = json_object_new_object(), *counters = json_object_new_object();
 	json_object *warnings = json_object_new_array();
 
 	json_object_object_add(root, "version", json_object_new_int(JSON_VERSION));
 	add_string(root, "state", guard_state_format(st->state));
-	json_object_object_add(root, "guarded",
-			       json_object_new_boolean(st->state == GUARD_STATE_LOCKED ||
-						       st->state == GUARD_STATE_GUARDED));
+	json_object_object_add(root, "guarded", json_object_new_boolean(status_is_guarded(st)));
 	json_object_object_add(root, "policy",
 			       st->state == GUARD_STATE_OFF ? NULL : policy_json(st));
+	add_string(root, "owner", owners[st->owner]);
+	json_object_object_add(root, "pause_left_ms",
+			       json_object_new_int64((int64_t)st->pause_left_ms));
+	json_object_object_add(root, "watcher", st->watched ? watcher_json(&st->watch) : NULL);
 	json_object_object_add(root, "tunnels", tunnels_json(st));
 	json_object_object_add(root, "resolvers", resolvers_json(st));
 	for (size_t i = 0; i < st->counters_len; i++) {

@@ -115,6 +115,30 @@ static void print_resolvers(const struct status *st)
 		printf("resolver  and %zu more\n", st->policy.resolvers_len - SHOWN_RESOLVERS);
 }
 
+static void print_watcher(const struct status *st)
+{
+	static const char *const owners[] = {
+		[TABLE_OWNER_NONE] = "others may change the rules",
+		[TABLE_OWNER_SOCKET] = "nobody else may change the rules",
+		[TABLE_OWNER_ORPHAN] = "others may change the rules until a watcher adopts them",
+	};
+	const struct watch_status *w = &st->watch;
+
+	if (!st->watched) {
+		printf("watcher   none; %s\n", owners[st->owner]);
+		return;
+	}
+	printf("watcher   process %u%s; %s\n", w->pid, w->held ? ", started again if it dies" : "",
+	       owners[st->owner]);
+	printf("          looked %" PRIu64 " times, changed %" PRIu64 ", undid %" PRIu64
+	       " by others, lost events %" PRIu64 " times\n",
+	       w->looked, w->applied, w->undone, w->lost);
+	if (w->undone)
+		printf("          last undone: %s, by %s (process %u), %" PRIu64 " s ago\n",
+		       w->culprit_what, *w->culprit_name ? w->culprit_name : "somebody",
+		       w->culprit_pid, (w->now_ms - w->culprit_ms) / 1000);
+}
+
 static void print_status(const struct status *st)
 {
 	const struct policy *p = &st->policy;
@@ -129,6 +153,10 @@ static void print_status(const struct status *st)
 			printf(" %u", p->ports[i]);
 		printf("\nmode      %s, action %s, fragments %s\n", policy_mode_format(p->mode),
 		       policy_action_format(p->action), fragments_format(p->fragments));
+		for (size_t i = 0; i < p->kinds_len; i++)
+			printf("%s%s%s", i ? "," : "kinds     ", p->kinds[i],
+			       i + 1 == p->kinds_len ? "\n" : "");
+		print_watcher(st);
 		print_tunnels(st);
 		print_resolvers(st);
 		for (size_t i = 0; i < p->endpoints_len; i++)
@@ -171,9 +199,7 @@ int cmd_status(const struct cmdline *cl)
 			cmd_json_status(&st);
 		else
 			print_status(&st);
-		status = st.state == GUARD_STATE_LOCKED || st.state == GUARD_STATE_GUARDED ?
-				 CMD_EXIT_DONE :
-				 CMD_EXIT_NOT_GUARDED;
+		status = status_is_guarded(&st) ? CMD_EXIT_DONE : CMD_EXIT_NOT_GUARDED;
 		status_fini(&st);
 	}
 	fwsock_close(&fs);

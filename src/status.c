@@ -11,11 +11,14 @@
 #include <linux/netfilter/nf_tables.h>
 
 #include "apply.h"
+#include "clock.h"
+#include "control.h"
 #include "fwdecode.h"
 #include "fwlate.h"
 #include "fwprobe.h"
 #include "fwread.h"
 #include "fwsock.h"
+#include "fwtxn.h"
 #include "netwatch.h"
 #include "ruleset.h"
 #include "state.h"
@@ -26,9 +29,8 @@
 const char *guard_state_format(enum guard_state state)
 {
 	static const char *const names[] = {
-		[GUARD_STATE_OFF] = "OFF",
-		[GUARD_STATE_LOCKED] = "LOCKED",
-		[GUARD_STATE_GUARDED] = "GUARDED",
+		[GUARD_STATE_OFF] = "OFF",	   [GUARD_STATE_LOCKED] = "LOCKED",
+		[GUARD_STATE_GUARDED] = "GUARDED", [GUARD_STATE_STALE] = "STALE",
 		[GUARD_STATE_ALTERED] = "ALTERED",
 	};
 
@@ -44,10 +46,22 @@ const char *warning_code_format(enum warning_code code)
 		[WARNING_LATE_CHAIN] = "late-chain",
 		[WARNING_IPV6_LACKS] = "ipv6-lacks",
 		[WARNING_ALTERED] = "altered",
+		[WARNING_TUNNEL_KIND] = "tunnel-kind",
+		[WARNING_PAUSED] = "paused",
+		[WARNING_STALE] = "stale",
+		[WARNING_FIGHT] = "fight",
+		[WARNING_ROUTE_TRIED] = "route-tried",
+		[WARNING_NO_WATCHER] = "no-watcher",
 		[WARNING_NO_RECORD] = "no-record",
 	};
 
 	return names[code];
+}
+
+bool status_is_guarded(const struct status *st)
+{
+	return st->state == GUARD_STATE_LOCKED || st->state == GUARD_STATE_GUARDED ||
+	       st->state == GUARD_STATE_STALE;
 }
 
 static void __attribute__((format(printf, 3, 4)))
@@ -130,6 +144,10 @@ static void judge_state(const struct fwtable *table, struct status *st)
 	if (st->state == GUARD_STATE_ALTERED)
 		return;
 	st->state = GUARD_STATE_LOCKED;
+	if (st->watched && st->watch.stale) {
+		st->state = GUARD_STATE_STALE;
+		return;
+	}
 	for (size_t i = 0; i < st->net.links_len; i++)
 		if (st->net.links[i].up && policy_is_tunnel(&st->policy, st->net.links[i].name))
 			st->state = GUARD_STATE_GUARDED;
@@ -237,6 +255,64 @@ static void warn_tunnels(struct status *st)
 		     "no link matches a tunnel entry: the VPN is down, or its link has another name");
 }
 
+static void warn_kinds(struct status *st)
+{
+	const struct policy *p = &st->policy;
+
+	for (size_t i = 0; i < st->net.links_len; i++) {
+		const struct link *l = &st->net.links[i];
+		bool asked = !p->kinds_len;
+
+		if (!policy_is_tunnel(p, l->name) || policy_is_tunnel_kind(l->kind))
+			continue;
+		for (size_t k = 0; k < p->kinds_len; k++)
+			asked |= !strncmp(p->kinds[k], l->kind, IFNAMSIZ);
+		if (!p->kinds_len || !asked)
+			warn(st, WARNING_TUNNEL_KIND,
+			     "link %s has a tunnel's name, but is %s%s: what leaves through it is %s",
+			     l->name, *l->kind ? "of kind " : "hardware", l->kind,
+			     asked ? "let out, as tunnel-kind = any says" :
+				     "blocked, as tunnel-kind says");
+	}
+}
+
+static void warn_routes_tried(struct status *st)
+{
+	const struct watch_status *w = &st->watch;
+	char text[ADDR_TEXT];
+
+	for (size_t i = 0; i < w->tried_len; i++)
+		warn(st, WARNING_ROUTE_TRIED,
+		     "%llu s ago a route led resolver %s outside the tunnel, through %s: queries to it are blocked there",
+		     (unsigned long long)(w->now_ms - w->tried[i].at_ms) / 1000,
+		     addr_format(&w->tried[i].addr, text), w->tried[i].link);
+}
+
+static void warn_watcher(struct status *st, bool wanted)
+{
+	const struct watch_status *w = &st->watch;
+
+	if (st->pause_left_ms)
+		warn(st, WARNING_PAUSED,
+		     "paused: name traffic goes anywhere for %llu s more; 'leakguard resume' ends it",
+		     (unsigned long long)(st->pause_left_ms + 999) / 1000);
+	if (!st->watched && wanted)
+		warn(st, WARNING_NO_WATCHER,
+		     "no watcher answers: the rules stand, but nobody follows routes or undoes what others change; 'leakguard reload' starts one");
+	if (!st->watched)
+		return;
+	if (w->stale)
+		warn(st, WARNING_STALE,
+		     "the last change was refused, the rules before it are in force: %s; next try in %llu ms",
+		     w->stale_text,
+		     (unsigned long long)(w->retry_ms > w->now_ms ? w->retry_ms - w->now_ms : 0));
+	if (w->fighting)
+		warn(st, WARNING_FIGHT,
+		     "%s (process %u) changes the rules again and again: repairs are slowed down",
+		     *w->culprit_name ? w->culprit_name : "somebody", w->culprit_pid);
+	warn_routes_tried(st);
+}
+
 /* Whether queries to this address would be let out now, by an approval or through a tunnel. */
 static bool is_open(struct status *st, const struct addr *addr)
 {
@@ -333,11 +409,29 @@ static int read_around(struct fwsock *fs, const struct fwtable *table, const str
 	if (!table->present)
 		return 0;
 	st->policy.fragments = fwdecode_fragments(table);
+	st->pause_left_ms = state_pause_left_ms(s);
+	st->owner = table->flags & FWTXN_TABLE_OWNER   ? TABLE_OWNER_SOCKET :
+		    table->flags & FWTXN_TABLE_PERSIST ? TABLE_OWNER_ORPHAN :
+							 TABLE_OWNER_NONE;
+	warn_watcher(st, !s->no_watch);
 	warn_tunnels(st);
+	warn_kinds(st);
 	warn_resolvers(st);
 	warn_resolv_conf(st);
 	warn_ipv6(fs, st);
 	return warn_late_chains(fs, st);
+}
+
+static void ask_watcher(const struct rundir *rd, struct status *st)
+{
+	struct control_reply reply;
+
+	st->watched = rd &&
+		      !control_ask(rd->dir_fd, rd->path, CONTROL_VERB_STATUS, STATUS_WATCHER_MS,
+				   &reply) &&
+		      !reply.result;
+	if (st->watched)
+		st->watch = reply.status;
 }
 
 int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_status,
@@ -356,6 +450,7 @@ int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_s
 		return err;
 	}
 	*reterr_text = '\0';
+	ask_watcher(rd, &st);
 	err = read_policy(fs, &table, rd, &s, &st, reterr_text);
 	if (!err)
 		err = read_around(fs, &table, &s, &st);

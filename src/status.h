@@ -8,6 +8,7 @@
 #include "config.h"
 #include "netstate.h"
 #include "policy.h"
+#include "watch_status.h"
 
 struct fwsock;
 struct rundir;
@@ -17,6 +18,7 @@ enum guard_state {
 	GUARD_STATE_OFF,     /* no table */
 	GUARD_STATE_LOCKED,  /* guarded, no tunnel is up */
 	GUARD_STATE_GUARDED, /* guarded, a tunnel is up */
+	GUARD_STATE_STALE,   /* the last change was refused; the rules before are in force */
 	GUARD_STATE_ALTERED, /* our table is there, but not as leakguard made it */
 };
 
@@ -27,11 +29,18 @@ enum warning_code {
 	WARNING_LATE_CHAIN,	  /* a chain after ours could rewrite the packet */
 	WARNING_IPV6_LACKS,	  /* IPv6 is on, the kernel lacks a part for it */
 	WARNING_ALTERED,	  /* the rules are not those of the policy */
+	WARNING_TUNNEL_KIND,	  /* a link of a tunnel's name is none by its kind */
+	WARNING_PAUSED,		  /* name traffic goes anywhere for a while */
+	WARNING_STALE,		  /* a change was refused, and is tried again */
+	WARNING_FIGHT,		  /* somebody changes the rules again and again */
+	WARNING_ROUTE_TRIED,	  /* a route led, or leads, a closed resolver outside */
+	WARNING_NO_WATCHER,	  /* nobody follows routes or undoes what others change */
 	WARNING_NO_RECORD,	  /* the run directory does not say what was asked for */
 };
 
 #define STATUS_MAX_WARNINGS 32
 #define STATUS_MAX_COUNTERS 16
+#define STATUS_WATCHER_MS   3000
 #define STATUS_MAX_ROUTES   1024 /* resolvers whose route is looked up */
 
 struct status_warning {
@@ -52,8 +61,19 @@ struct status_resolver {
 	bool through_tunnel;
 };
 
+/* What the kernel lets others do to our table. */
+enum table_owner {
+	TABLE_OWNER_NONE,   /* an ordinary table: whoever is root may change it */
+	TABLE_OWNER_SOCKET, /* nobody but the process that has the owning socket */
+	TABLE_OWNER_ORPHAN, /* it outlived that: whoever is root may change it, or adopt it */
+};
+
 struct status {
 	enum guard_state state;
+	enum table_owner owner;
+	uint64_t pause_left_ms; /* 0: no pause */
+	bool watched;		/* a watcher has answered, and tells: */
+	struct watch_status watch;
 	struct policy policy; /* in force; of the kernel's rules where nothing else tells */
 	struct netstate net;
 	struct status_resolver *resolvers; /* owned; one for each of the policy's */
@@ -65,12 +85,16 @@ struct status {
 
 /*
  * Read it all; changes nothing but may load a kernel module to probe for.
+ * Asks the watcher of the run directory too, and waits STATUS_WATCHER_MS for it.
  * `rd` is NULL without a run directory.  0 and a status for status_fini(), or
  * -errno with a text.
  */
 int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_status,
 		char reterr_text[CONFIG_ERR]);
 void status_fini(struct status *st);
+
+/* Whether the rules of a policy of ours are in force; STALE too has some. */
+bool status_is_guarded(const struct status *st);
 
 const char *guard_state_format(enum guard_state state);	 /* "LOCKED" */
 const char *warning_code_format(enum warning_code code); /* "resolv-conf" */
