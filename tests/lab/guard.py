@@ -38,26 +38,45 @@ class Guard:
         return self.namespace.run(self.command(verb, *options), check=check,
                                   **kwargs)
 
-    def enable(self, *options, check=True, **kwargs):
+    def enable(self, *options, check=True, watch=False, **kwargs):
         """enable("--tunnel", "tun0"), or with keywords for options:
-        enable(tunnel="tun0", resolver=["192.0.2.1", "2001:db8::1"])."""
+        enable(tunnel="tun0", resolver=["192.0.2.1", "2001:db8::1"]).
+        With watch=True a watcher is left behind; disable() ends it."""
         named, kwargs = _split(kwargs)
-        return self.run("enable", "--no-watch", *options, *named, check=check,
+        alone = [] if watch else ["--no-watch"]
+        return self.run("enable", *alone, *options, *named, check=check,
                         **kwargs)
 
     def disable(self, check=True):
         return self.run("disable", check=check)
 
-    def up(self, tunnel, *resolvers, check=True):
+    def up(self, tunnel, *resolvers, check=True, watch=False):
+        alone = [] if watch else ["--no-watch"]
         options = [part for resolver in resolvers
                    for part in ("--resolver", resolver)]
-        return self.run("up", "--tunnel", tunnel, *options, check=check)
+        return self.run("up", *alone, "--tunnel", tunnel, *options,
+                        check=check)
 
     def down(self, tunnel, check=True):
         return self.run("down", "--tunnel", tunnel, check=check)
 
     def reload(self, check=True):
         return self.run("reload", check=check)
+
+    def pause(self, duration, check=True):
+        return self.run("pause", duration, check=check)
+
+    def resume(self, check=True):
+        return self.run("resume", check=check)
+
+    def watch(self, *options, env=None):
+        """A watcher in the foreground (netns.Namespace.popen), not waited for."""
+        return self.namespace.popen(self.command("watch", *options), env=env)
+
+    @property
+    def watcher(self):
+        """What the watcher tells of itself in status --json, or None."""
+        return self.status()["watcher"]
 
     def status(self):
         """The object that status --json prints."""
