@@ -1,6 +1,7 @@
 /* watch: the watcher in the foreground */
 #include <errno.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -103,7 +104,8 @@ int cmd_watch(const struct cmdline *cl)
 	struct keeper keeper = { .watch = run_daemon, .reload = run_reload, .ctx = &w };
 	int claim_fd, err;
 
-	w.fd = take_socket(); /* before anything else is opened */
+	(void)prctl(PR_SET_NAME, "leakguard"); /* "exe", where enable left us; nft shows it */
+	w.fd = take_socket();		       /* before anything else is opened */
 	notify_open();
 	choose_log();
 	if (w.fd < 0) {

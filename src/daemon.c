@@ -86,7 +86,8 @@ static void return_to_place(struct daemon *d)
 	char text[CONFIG_ERR];
 	int err = 0;
 
-	if (rundir_is_in_place(rd) && control_is_in_place(&d->control, rd->dir_fd))
+	if (rundir_is_in_place(rd) && control_is_in_place(&d->control, rd->dir_fd) &&
+	    rundir_is_claimed(rd))
 		return;
 	control_close(&d->control);
 	if (!rundir_is_in_place(rd)) {

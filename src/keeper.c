@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,8 @@
 #define AGAIN_FIRST_MS 5    /* before a watcher that died is started again */
 #define AGAIN_MOST_MS  5000 /* of one that dies again and again */
 #define HEALTHY_MS     2000 /* one that lived so long did not fail at once */
+#define PASSED_FD      3    /* see notify_pass_fd() */
+#define MOST_FDS       4096
 #define END_MS	       5000 /* how long it may take to end */
 
 struct family {
@@ -169,6 +172,14 @@ int keeper_run(const struct keeper *k)
 	return f.status;
 }
 
+/* What our own caller left open would stay open as long as we watch: a pipe's end, a lock. */
+static void close_others(void)
+{
+	if (syscall(SYS_close_range, PASSED_FD + 1, ~0U, 0))
+		for (int fd = PASSED_FD + 1; fd < MOST_FDS; fd++) /* Linux before 5.9 */
+			(void)close(fd);
+}
+
 /* After fork(): become a watcher that nobody is the parent of. */
 static void __attribute__((noreturn)) become_watcher(const char *run_dir, int fd)
 {
@@ -187,8 +198,10 @@ static void __attribute__((noreturn)) become_watcher(const char *run_dir, int fd
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
 	unsetenv("JOURNAL_STREAM");
-	if (!chdir("/") && !notify_pass_fd(fd, "nftables"))
+	if (!chdir("/") && !notify_pass_fd(fd, "nftables")) {
+		close_others();
 		execv("/proc/self/exe", argv);
+	}
 	_exit(127);
 }
 

@@ -157,7 +157,7 @@ static const char *const allowed[] = {
 	/* waiting */
 	"epoll_create1", "epoll_create", "epoll_ctl", "epoll_wait", "epoll_pwait",
 	"epoll_pwait2", "poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6",
-	"pselect6_time64", "eventfd2", "signalfd4", "timerfd_create", "timerfd_settime",
+	"pselect6_time64", "eventfd2", "inotify_add_watch", "signalfd4", "timerfd_create", "timerfd_settime",
 	"timerfd_settime64", "timerfd_gettime", "timerfd_gettime64", "nanosleep",
 	"clock_nanosleep", "clock_nanosleep_time64", "restart_syscall",
 	/* time, chance, who we are */

@@ -1,8 +1,10 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "apply.h"
 #include "control.h"
@@ -235,7 +237,8 @@ static int ask_watcher(struct session *ss, enum control_verb verb, const struct 
 	int err = 0;
 
 	*ret_answered = false;
-	if (!rundir_is_claimed(&ss->rundir))
+	if (!rundir_is_claimed(&ss->rundir) &&
+	    faccessat(ss->rundir.dir_fd, "control", F_OK, AT_SYMLINK_NOFOLLOW))
 		return -ENOENT;
 	for (int i = 0; i < ASK_TRIES; i++) {
 		/* Anew each time: one that went away may have put it in its place. */
