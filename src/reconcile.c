@@ -256,7 +256,6 @@ static void keep_plan(struct reconcile *rc, struct plan *plan)
 	rc->plan = *plan;
 	rc->planned = true;
 	rc->ss.guarded = true;
-	rc->ss.fragments = plan->rules.fragments;
 	if (fwsock_read_generation(&rc->ss.fs, &rc->generation))
 		rc->generation = 0;
 }
@@ -313,7 +312,8 @@ static void look(struct reconcile *rc, const char *found)
 		s->pause_until_ms = 0;
 		log_event(LOG_LEVEL_NOTICE, "resumed", "the pause is over");
 	}
-	err = plan_build(&rc->ss.fs, s, rc->ss.fragments, &plan, text);
+	err = plan_build(&rc->ss.fs, s, rc->planned ? rc->plan.rules.fragments : FRAGMENTS_AUTO,
+			 &plan, text);
 	ours = s->pins.len != pins || paused || !rc->planned;
 	if (!err) {
 		err = commit_look(rc, &plan, s->pins.len != pins, &report, text);

@@ -12,7 +12,7 @@
 #include "fwread.h"
 
 /* How long a change is asked for again while its watcher is being started anew. */
-#define ASK_TRIES    20
+#define ASK_TRIES    100
 #define ASK_PAUSE_MS 50
 
 void session_close(struct session *ss)
@@ -164,7 +164,7 @@ static void undo(struct session *ss)
 	}
 	state_init(&s); /* the caller may have made its own of ss->before */
 	if (!state_read(&ss->rundir, &s, text) &&
-	    !plan_build(&ss->fs, &s, ss->fragments, &plan, text)) {
+	    !plan_build(&ss->fs, &s, FRAGMENTS_AUTO, &plan, text)) {
 		(void)apply_commit(&ss->fs, &plan, ss->own ? APPLY_OWN : 0, NULL, text);
 		plan_fini(&plan);
 	}
