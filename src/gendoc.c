@@ -16,6 +16,7 @@
 #include "ruleset.h"
 
 #define MAX_NAMES 64 /* commands or keys; a template that tells of more is refused */
+#define DURATIONS "90s 5m 1h" /* offered where one is to be typed */
 
 /* Names that a template has told of so far. */
 struct told {
@@ -205,33 +206,49 @@ static void bash_options(struct page *page, const char *arg)
 	}
 }
 
-/* What follows an option, as a call of one of the template's functions. */
-static void bash_values(struct page *page, const char *arg)
+/* What an argument of this placeholder is, as a call of one of the template's functions; or NULL. */
+static const char *bash_call(const char *placeholder)
 {
 	static const struct {
 		const char *arg, *call;
 	} kinds[] = { { "IF", "_leakguard_links" },
 		      { "FILE", "_leakguard_files -f" },
-		      { "DIR", "_leakguard_files -d" } };
+		      { "DIR", "_leakguard_files -d" },
+		      { "DURATION", "_leakguard_words '" DURATIONS "'" } };
 
+	for (size_t i = 0; placeholder && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (!strcmp(placeholder, kinds[i].arg))
+			return kinds[i].call;
+	return NULL;
+}
+
+static void bash_values(struct page *page, const char *arg)
+{
 	(void)page, (void)arg;
 	for (const struct cmd_option *o = cmd_options; o->name; o++)
-		for (size_t i = 0; o->arg && i < sizeof(kinds) / sizeof(kinds[0]); i++)
-			if (!strcmp(o->arg, kinds[i].arg)) {
-				putchar('\t');
-				if (has_letter(o))
-					printf("-%c|", o->letter);
-				printf("--%s) %s; return ;;\n", o->name, kinds[i].call);
-			}
+		if (bash_call(o->arg)) {
+			putchar('\t');
+			if (has_letter(o))
+				printf("-%c|", o->letter);
+			printf("--%s) %s; return ;;\n", o->name, bash_call(o->arg));
+		}
 	for (const struct config_key *k = config_keys; k->name; k++) {
 		printf("\t--%s) ", k->name);
 		if (k->values)
 			printf("_leakguard_words '%s'; ", k->values);
-		for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-			if (!strcmp(k->arg, kinds[i].arg))
-				printf("%s; ", kinds[i].call);
+		if (bash_call(k->arg))
+			printf("%s; ", bash_call(k->arg));
 		puts("return ;;");
 	}
+}
+
+/* The word of a command that takes one: its synopsis is that word's placeholder. */
+static void bash_words(struct page *page, const char *arg)
+{
+	(void)page, (void)arg;
+	for (const struct command *c = commands; c->name; c++)
+		if (c->takes & CMD_TAKES_WORD && bash_call(c->synopsis))
+			printf("\t%s) %s; return ;;\n", c->name, bash_call(c->synopsis));
 }
 
 /* --- zsh --- */
@@ -247,6 +264,19 @@ static void print_zsh(const char *text)
 		else
 			putchar(*c);
 	}
+}
+
+/* What _arguments does for an argument of this placeholder. */
+static void print_zsh_action(const char *placeholder)
+{
+	if (!strcmp(placeholder, "IF"))
+		fputs("_leakguard_links", stdout);
+	else if (!strcmp(placeholder, "FILE"))
+		fputs("_files", stdout);
+	else if (!strcmp(placeholder, "DIR"))
+		fputs("_directories", stdout);
+	else if (!strcmp(placeholder, "DURATION"))
+		fputs("(" DURATIONS ")", stdout);
 }
 
 static void print_zsh_option(const char *name, int letter, const char *arg, const char *values,
@@ -266,12 +296,8 @@ static void print_zsh_option(const char *name, int letter, const char *arg, cons
 		printf(":%s:", arg);
 	if (values)
 		printf("(%s)", values);
-	else if (arg && !strcmp(arg, "IF"))
-		fputs("_leakguard_links", stdout);
-	else if (arg && !strcmp(arg, "FILE"))
-		fputs("_files", stdout);
-	else if (arg && !strcmp(arg, "DIR"))
-		fputs("_directories", stdout);
+	else if (arg)
+		print_zsh_action(arg);
 	puts("'");
 }
 
@@ -306,6 +332,11 @@ static void zsh_options(struct page *page, const char *arg)
 		for (const struct cmd_option *o = cmd_options; o->name; o++)
 			if (o->takes & c->takes)
 				print_zsh_option(o->name, 0, o->arg, NULL, false, o->help);
+		if (c->takes & CMD_TAKES_WORD) {
+			printf("\t\t'1:%s:", c->synopsis);
+			print_zsh_action(c->synopsis);
+			puts("'");
+		}
 		puts("\t) ;;");
 	}
 }
@@ -326,6 +357,7 @@ static const struct {
 	{ "bash-global-options", bash_global_options },
 	{ "bash-options", bash_options },
 	{ "bash-values", bash_values },
+	{ "bash-words", bash_words },
 	{ "zsh-commands", zsh_commands },
 	{ "zsh-global-options", zsh_global_options },
 	{ "zsh-options", zsh_options },
@@ -333,21 +365,24 @@ static const struct {
 
 static const struct {
 	const char *word;
-	long number; /* where text is NULL */
+	long number; /* where the others are NULL */
 	const char *text;
+	const char *const *list; /* ends with NULL; printed with commas */
 } texts[] = {
-	{ "version", 0, CMD_VERSION },
-	{ "config", 0, CMD_CONFIG_DEFAULT },
-	{ "run-dir", 0, CMD_RUN_DIR_DEFAULT },
-	{ "max-tunnels", POLICY_MAX_TUNNELS, NULL },
-	{ "max-ports", POLICY_MAX_PORTS, NULL },
-	{ "max-resolvers", POLICY_MAX_RESOLVERS, NULL },
-	{ "max-endpoints", POLICY_MAX_ENDPOINTS, NULL },
-	{ "max-hosts", POLICY_MAX_HOSTS, NULL },
-	{ "host-bytes", POLICY_HOST_TEXT - 1, NULL },
-	{ "max-options", STATE_MAX_OVERRIDES, NULL },
-	{ "lock-seconds", STATE_LOCK_MS / 1000, NULL },
-	{ "priority", RULESET_PRIORITY, NULL },
+	{ "version", 0, CMD_VERSION, NULL },
+	{ "config", 0, CMD_CONFIG_DEFAULT, NULL },
+	{ "run-dir", 0, CMD_RUN_DIR_DEFAULT, NULL },
+	{ "max-tunnels", POLICY_MAX_TUNNELS, NULL, NULL },
+	{ "max-ports", POLICY_MAX_PORTS, NULL, NULL },
+	{ "max-resolvers", POLICY_MAX_RESOLVERS, NULL, NULL },
+	{ "max-endpoints", POLICY_MAX_ENDPOINTS, NULL, NULL },
+	{ "max-hosts", POLICY_MAX_HOSTS, NULL, NULL },
+	{ "host-bytes", POLICY_HOST_TEXT - 1, NULL, NULL },
+	{ "max-kinds", POLICY_MAX_KINDS, NULL, NULL },
+	{ "tunnel-kinds", 0, NULL, policy_tunnel_kinds },
+	{ "max-options", STATE_MAX_OVERRIDES, NULL, NULL },
+	{ "lock-seconds", RUNDIR_LOCK_MS / 1000, NULL, NULL },
+	{ "priority", RULESET_PRIORITY, NULL, NULL },
 };
 
 static void print_text(const struct page *page, const char *word)
@@ -355,9 +390,11 @@ static void print_text(const struct page *page, const char *word)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		if (strcmp(texts[i].word, word))
 			continue;
+		for (size_t k = 0; texts[i].list && texts[i].list[k]; k++)
+			printf("%s%s", k ? ", " : "", texts[i].list[k]);
 		if (texts[i].text)
 			fputs(texts[i].text, stdout);
-		else
+		else if (!texts[i].list)
 			printf("%ld", texts[i].number);
 		return;
 	}

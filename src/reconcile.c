@@ -17,6 +17,7 @@
 #define UNDO_EVERY_MS	  5
 #define FIGHT_OVER_MS	  10000
 #define UNDO_LOG_EVERY_MS 1000
+#define PINS_SAID	  8
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
@@ -149,10 +150,8 @@ static void follow_routes(struct reconcile *rc)
 	for (size_t i = 0; i < p->resolvers_len && n < RECONCILE_MAX_FOLLOWED; i++)
 		if (is_tied(rc, &p->resolvers[i]) && !addr_is_linklocal(&p->resolvers[i].addr))
 			addrs[n++] = p->resolvers[i].addr;
-	if (!n || netwatch_lookup_routes(&routes, addrs, n)) {
-		rc->outside_len = 0;
+	if (n && netwatch_lookup_routes(&routes, addrs, n))
 		return;
-	}
 	for (size_t i = 0; i < n; i++) {
 		const struct link *link = netstate_link(&rc->plan.net, routes.routes[i].link);
 
@@ -209,6 +208,37 @@ static void follow_links(struct reconcile *rc)
 
 /* --- looking --- */
 
+/* Which pins are new; with many at once the first ones stand for all. */
+static void say_pinned(const struct pins *before, const struct pins *now)
+{
+	char text[ADDR_TEXT];
+	size_t said = 0;
+
+	for (size_t i = 0; i < now->len && before->len + said < now->len; i++) {
+		if (pins_has(before, &now->addrs[i]))
+			continue;
+		if (++said > PINS_SAID)
+			break;
+		log_event(LOG_LEVEL_NOTICE, "pinned",
+			  "a route leads resolver %s through a tunnel: from now on it is open there only",
+			  addr_format(&now->addrs[i], text));
+	}
+	if (now->len > before->len + PINS_SAID)
+		log_event(LOG_LEVEL_NOTICE, "pinned", "and %zu more",
+			  now->len - before->len - PINS_SAID);
+}
+
+static int copy_pins(const struct pins *from, struct pins *ret_copy)
+{
+	/* One element more than needed: calloc(0) may return NULL. */
+	*ret_copy = (struct pins){ calloc(from->len + 1, sizeof(*from->addrs)), from->len };
+	if (!ret_copy->addrs)
+		return -ENOMEM;
+	if (from->len)
+		memcpy(ret_copy->addrs, from->addrs, from->len * sizeof(*from->addrs));
+	return 0;
+}
+
 static void say_stale(struct reconcile *rc, const char *text)
 {
 	struct watch_status *st = &rc->status;
@@ -247,6 +277,15 @@ static void note_undone(struct reconcile *rc, const struct fwevent *ev)
 			  *ev->name ? ev->name : "somebody", ev->pid,
 			  (unsigned long long)st->undone);
 	}
+}
+
+/* A change that no event has told of, so that nobody knows whose it was. */
+static void note_found(struct reconcile *rc, const char *what, const char *found)
+{
+	struct fwevent ev = { .touched = true };
+
+	snprintf(ev.what, sizeof(ev.what), "%.100s (found by %s)", what, found);
+	note_undone(rc, &ev);
 }
 
 static void keep_plan(struct reconcile *rc, struct plan *plan)
@@ -290,61 +329,71 @@ static int commit_look(struct reconcile *rc, const struct plan *plan, bool pinne
 	return apply_commit(&rc->ss.fs, plan, flags_of(rc), report, text);
 }
 
+/* Whether a pause has just ended by our clock; the kernel's may be behind, if we slept. */
+static bool end_pause(struct state *s)
+{
+	if (!s->pause_until_ms || state_pause_left_ms(s))
+		return false;
+	s->pause_until_ms = 0;
+	log_event(LOG_LEVEL_NOTICE, "resumed", "the pause is over");
+	return true;
+}
+
+/* What follows from a look that went well. */
+static void finish_look(struct reconcile *rc, struct plan *plan, const struct pins *before,
+			bool pause_ended)
+{
+	const bool first = !rc->planned;
+
+	keep_plan(rc, plan);
+	say_fresh(rc);
+	if (first)
+		choose_filter(rc);
+	if (pause_ended)
+		write_record(rc);
+	say_pinned(before, &rc->ss.before.pins);
+	follow_routes(rc);
+	follow_links(rc);
+}
+
 /*
- * Dump, build, compare, commit.  `found` says whose change it is if the rules
- * differ although nothing that we go by does.
+ * Dump, build, compare, commit.  `found` says how a difference was found that is
+ * none of ours: the rules differ although nothing that we go by does.
  */
 static void look(struct reconcile *rc, const char *found)
 {
 	struct state *s = &rc->ss.before;
-	const size_t pins = s->pins.len;
-	const bool paused = s->pause_until_ms != 0;
 	struct apply_report report = { 0 };
-	char text[CONFIG_ERR] = "";
-	struct plan plan;
-	bool ours, first;
+	char text[CONFIG_ERR] = "out of memory";
+	struct pins before = { 0 };
+	struct plan plan = { 0 };
+	bool pause_ended, pinned;
 	int err;
 
 	debounce_clear(&rc->links);
 	if (!rc->ss.recorded)
 		return;
-	if (paused && !state_pause_left_ms(s)) {
-		s->pause_until_ms = 0;
-		log_event(LOG_LEVEL_NOTICE, "resumed", "the pause is over");
-	}
-	err = plan_build(&rc->ss.fs, s, rc->planned ? rc->plan.rules.fragments : FRAGMENTS_AUTO,
-			 &plan, text);
-	ours = s->pins.len != pins || paused || !rc->planned;
-	if (!err) {
-		err = commit_look(rc, &plan, s->pins.len != pins, &report, text);
-		if (err < 0)
-			plan_fini(&plan);
-	}
 	rc->status.looked++;
+	pause_ended = end_pause(s);
+	err = copy_pins(&s->pins, &before);
+	if (!err)
+		err = plan_build(&rc->ss.fs, s,
+				 rc->planned ? rc->plan.rules.fragments : FRAGMENTS_AUTO, &plan,
+				 text);
+	pinned = s->pins.len != before.len;
+	if (!err)
+		err = commit_look(rc, &plan, pinned, &report, text);
 	if (err < 0) {
+		plan_fini(&plan);
 		say_stale(rc, text);
 		rc->status.fighting |= err == -EBUSY;
-		return;
+	} else {
+		rc->status.applied += report.commits > 0;
+		if (report.commits && rc->planned && !pinned && !s->pause_until_ms && !pause_ended)
+			note_found(rc, report.first, found);
+		finish_look(rc, &plan, &before, pause_ended);
 	}
-	rc->status.applied += report.commits > 0;
-	if (report.commits && !ours) {
-		struct fwevent ev = { .touched = true };
-
-		snprintf(ev.what, sizeof(ev.what), "%s (found by %s)", report.first, found);
-		note_undone(rc, &ev);
-	}
-	first = !rc->planned;
-	keep_plan(rc, &plan);
-	say_fresh(rc);
-	if (first)
-		choose_filter(rc);
-	if (paused && !s->pause_until_ms)
-		write_record(rc);
-	for (size_t i = pins; i < s->pins.len; i++)
-		log_event(LOG_LEVEL_NOTICE, "pinned",
-			  "a resolver has been inside the tunnel: pinned to tunnels");
-	follow_routes(rc);
-	follow_links(rc);
+	free(before.addrs);
 }
 
 /* --- undoing --- */

@@ -38,7 +38,7 @@ static int print_rules(const struct ruleset *rs)
 			struct nftnl_rule *rule;
 			int bad;
 
-			if (fwexpr_build_rule(rs, chain, &chain->rules[k], &rule))
+			if (fwexpr_build_rule(RULESET_TABLE, rs, chain, &chain->rules[k], &rule))
 				return -ENOMEM;
 			printf("%s \"%s\"\n", chain->name, fwexpr_comment(rule));
 			bad = nftnl_expr_foreach(rule, print_expr, NULL) < 0;

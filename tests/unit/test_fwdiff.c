@@ -1,161 +1,7 @@
 /* fwdiff.h: what a transaction holds, against tables made up as the kernel would dump them */
 #include "unit.h"
 
-#include <errno.h>
-
-#include <libnftnl/rule.h>
-#include <linux/netfilter.h>
-#include <linux/netfilter/nf_tables.h>
-
-#include "combinations.h"
-#include "fwdiff.h"
-#include "fwexpr.h"
-#include "fwread.h"
-#include "fwtxn.h"
-
-/* --- a table as fwtable_read() gives it after these rules were installed --- */
-
-static void *grown(void *list, size_t len, size_t size)
-{
-	void *bigger = realloc(list, (len + 1) * size);
-
-	assert_non_null(bigger);
-	memset((char *)bigger + len * size, 0, size);
-	return bigger;
-}
-
-static struct fwchain *add_chain(struct fwtable *t, const char *name, uint32_t hook, bool base)
-{
-	struct fwchain *c;
-
-	t->chains = grown(t->chains, t->chains_len, sizeof(*t->chains));
-	c = &t->chains[t->chains_len++];
-	c->name = strdup(name);
-	c->base = base;
-	if (base) {
-		c->hook = hook;
-		c->policy = NF_ACCEPT;
-		c->priority = RULESET_PRIORITY;
-		c->type = strdup("filter");
-	}
-	return c;
-}
-
-static void add_rule_text(struct fwchain *c, char *text)
-{
-	c->rules = grown(c->rules, c->rules_len, sizeof(*c->rules));
-	c->rules[c->rules_len++] = text;
-}
-
-static struct fwset *add_set(struct fwtable *t, const char *name)
-{
-	t->sets = grown(t->sets, t->sets_len, sizeof(*t->sets));
-	t->sets[t->sets_len].name = strdup(name);
-	return &t->sets[t->sets_len++];
-}
-
-static void add_object(struct fwtable *t, const char *name, uint32_t type)
-{
-	t->objects = grown(t->objects, t->objects_len, sizeof(*t->objects));
-	t->objects[t->objects_len].name = strdup(name);
-	t->objects[t->objects_len++].type = type;
-}
-
-static void add_chain_of(struct fwtable *t, const struct ruleset *rs, const struct chain *chain)
-{
-	static const uint32_t hooks[] = { 0, NF_INET_POST_ROUTING, NF_INET_LOCAL_OUT,
-					  NF_INET_FORWARD };
-	struct fwchain *c = add_chain(t, chain->name, hooks[chain->hook], chain->hook != HOOK_NONE);
-
-	for (size_t i = 0; i < chain->rules_len; i++) {
-		struct nftnl_rule *rule;
-		char *text;
-
-		assert_int_equal(fwexpr_build_rule(rs, chain, &chain->rules[i], &rule), 0);
-		assert_int_equal(fwexpr_format_rule(rule, &text), 0);
-		nftnl_rule_free(rule);
-		add_rule_text(c, text);
-	}
-}
-
-static struct fwtable table_of(const struct ruleset *rs)
-{
-	struct fwtable t = { .present = true, .generation = 1 };
-	char name[RULESET_NAME];
-
-	for (size_t i = 0; i < rs->chains_len; i++)
-		add_chain_of(&t, rs, &rs->chains[i]);
-	for (size_t i = 0; i < rs->sets_len; i++) {
-		const struct set *from = &rs->sets[i];
-		struct fwset *to = add_set(&t, from->name);
-
-		to->key_type = fwtxn_key_type(from);
-		to->key_len = (uint32_t)from->key_len;
-		to->elems_len = from->elems_len;
-		to->elems = malloc(from->elems_len * from->key_len);
-		assert_non_null(to->elems);
-		memcpy(to->elems, from->elems, from->elems_len * from->key_len);
-	}
-	for (size_t i = 0; i < rs->counters_len; i++) {
-		snprintf(name, sizeof(name), "S%u", rs->counters[i]);
-		add_object(&t, name, NFT_OBJECT_COUNTER);
-	}
-	return t;
-}
-
-static struct fwchain *chain_of(struct fwtable *t, const char *name)
-{
-	return (struct fwchain *)fwtable_chain(t, name);
-}
-
-static struct fwset *set_of(struct fwtable *t, const char *name)
-{
-	return (struct fwset *)fwtable_set(t, name);
-}
-
-/* --- what differs, as the notes of the messages, one a line --- */
-
-static struct ruleset rules_of(const char *lines)
-{
-	struct addr addrs[2];
-	const struct pins pins = test_pins_of(addrs);
-	struct policy p = policy_from_lines(lines);
-	struct ruleset rs;
-
-	assert_int_equal(ruleset_build(&p, &pins,
-				       p.fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG :
-								       p.fragments,
-				       &rs),
-			 0);
-	policy_fini(&p);
-	return rs;
-}
-
-/* Returns whether a dump that had not settled could be all that differs. */
-static bool diff(const struct fwtable *have, const struct ruleset *want, char *ret_notes,
-		 size_t size)
-{
-	bool settling = true;
-	struct fwtxn txn;
-	size_t at = 0;
-
-	fwtxn_init(&txn);
-	assert_int_equal(fwdiff_build(have, want, &txn, &settling), 0);
-	ret_notes[0] = '\0';
-	for (size_t i = 0; i < fwtxn_len(&txn) && at < size; i++)
-		at += (size_t)snprintf(ret_notes + at, size - at, "%s\n", txn.notes[i].text);
-	fwtxn_fini(&txn);
-	return settling;
-}
-
-static void assert_diff(const struct fwtable *have, const struct ruleset *want, const char *what,
-			const char *expected)
-{
-	char notes[8192];
-
-	diff(have, want, notes, sizeof(notes));
-	assert_row(!strcmp(notes, expected), what, "differs by\n%sexpected\n%s", notes, expected);
-}
+#include "tables.h"
 
 static void test_nothing_differs(void **state)
 {
@@ -192,20 +38,22 @@ static void test_from_nothing(void **state)
 	struct ruleset want = rules_of("tunnel = wg0\nports = 53\n");
 
 	(void)state;
-	assert_diff(&nothing, &want, "from nothing",
-		    "table leakguard\n"
-		    "chain postrouting\nchain name_traffic\nchain verdict\nchain fragment\nchain defrag\n"
-		    "counter S2\ncounter S3\ncounter S4\ncounter S5\ncounter S7\ncounter S9\n"
-		    "set tunnel\n1 elements into set tunnel\n" ADD_HOOK("53") ADD_NAMES(
-			    "53") "rule \"S2 stays on the host\" of chain verdict\n"
-				  "rule \"S4 through a tunnel\" of chain verdict\n"
-				  "rule \"S7 any other name traffic\" of chain verdict\n"
-				  "rule \"S1 another protocol's\" of chain fragment\n"
-				  "rule \"S2 stays on the host\" of chain fragment\n"
-				  "rule \"S4 through a tunnel\" of chain fragment\n"
-				  "rule \"S9 a fragment without a port\" of chain fragment\n"
-				  "rule \"S9 never reached: turns reassembly on\" of chain defrag\n"
-				  "rule \"S9 never reached: turns reassembly on\" of chain defrag\n");
+	assert_diff(
+		&nothing, &want, "from nothing",
+		"table leakguard\n"
+		"chain postrouting\nchain name_traffic\nchain verdict\nchain fragment\nchain defrag\n"
+		"counter S2\ncounter S3\ncounter S4\ncounter S5\ncounter S6\ncounter S7\ncounter S9\n"
+		"set tunnel\n1 elements into set tunnel\nset pause\n" ADD_HOOK("53") ADD_NAMES(
+			"53") "rule \"S2 stays on the host\" of chain verdict\n"
+			      "rule \"S4 through a tunnel\" of chain verdict\n"
+			      "rule \"S6 in a pause that the user asked for\" of chain verdict\n"
+			      "rule \"S7 any other name traffic\" of chain verdict\n"
+			      "rule \"S1 another protocol's\" of chain fragment\n"
+			      "rule \"S2 stays on the host\" of chain fragment\n"
+			      "rule \"S4 through a tunnel\" of chain fragment\n"
+			      "rule \"S9 a fragment without a port\" of chain fragment\n"
+			      "rule \"S9 never reached: turns reassembly on\" of chain defrag\n"
+			      "rule \"S9 never reached: turns reassembly on\" of chain defrag\n");
 	ruleset_fini(&want);
 }
 
@@ -229,10 +77,12 @@ static void test_policy_changes(void **state)
 		  "rule \"S2 stays on the host\" of chain verdict\n"
 		  "rule \"S5 approved resolver\" of chain verdict\n"
 		  "rule \"S5 approved resolver\" of chain verdict\n"
+		  "rule \"S6 in a pause that the user asked for\" of chain verdict\n"
 		  "rule \"S7 any other name traffic\" of chain verdict\n" },
 		{ "resolver = 10.0.0.1\n", "",
 		  "rules of chain verdict\nremoval of set resolver4\n"
 		  "rule \"S2 stays on the host\" of chain verdict\n"
+		  "rule \"S6 in a pause that the user asked for\" of chain verdict\n"
 		  "rule \"S7 any other name traffic\" of chain verdict\n" },
 		{ "ports = 53\n", "ports = 53,853\n",
 		  "rules of chain postrouting\nrules of chain name_traffic\n" ADD_HOOK("53,853")
@@ -261,9 +111,9 @@ static void test_settling(void **state)
 	char notes[8192];
 
 	(void)state;
-	assert_false(diff(&have, &one, notes, sizeof(notes)));
-	assert_true(diff(&have, &two, notes, sizeof(notes)));
-	assert_false(diff(&have, &port, notes, sizeof(notes)));
+	assert_false(diff(&have, &one, false, notes, sizeof(notes)));
+	assert_true(diff(&have, &two, false, notes, sizeof(notes)));
+	assert_false(diff(&have, &port, false, notes, sizeof(notes)));
 	fwtable_fini(&have);
 	ruleset_fini(&one);
 	ruleset_fini(&two);
@@ -386,11 +236,13 @@ static void take_counter_away(struct fwtable *t)
 #define REFILL_VERDICT                                     \
 	"rule \"S2 stays on the host\" of chain verdict\n" \
 	"rule \"S5 approved resolver\" of chain verdict\n" \
-	"rule \"S7 any other name traffic\" of chain verdict\n"
+	"rule \"S6 in a pause that the user asked for\" of chain verdict\n"
+"rule \"S7 any other name traffic\" of chain verdict\n"
 #define REFILL_NAMES "rules of chain name_traffic\n" ADD_NAMES("53")
 #define REFILL_HOOK  "rules of chain postrouting\n" ADD_HOOK("53")
 
-static void test_repairs(void **state)
+	static void
+	test_repairs(void **state)
 {
 	static const struct {
 		const char *what;
@@ -424,7 +276,7 @@ static void test_repairs(void **state)
 		rows[i].spoil(&have);
 		if (rows[i].expected)
 			assert_diff(&have, &want, rows[i].what, rows[i].expected);
-		diff(&have, &want, notes, sizeof(notes));
+		diff(&have, &want, false, notes, sizeof(notes));
 		assert_row(*notes, rows[i].what, "not seen");
 		/* However it is repaired: a chain that is hooked stays hooked or comes back. */
 		assert_row(!strstr(notes, "removal of chain postrouting\n") ||

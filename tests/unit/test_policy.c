@@ -5,8 +5,10 @@
 
 #include "policies.h"
 
-#define TAIL \
-	"ports = 53,853\nmode = either\naction = drop\nfragments = auto\nlog-group = 0\nlog-rate = 10\n"
+#define CHOICES                                                                          \
+	"mode = either\naction = drop\nfragments = auto\nlog-group = 0\nlog-rate = 10\n" \
+	"ownership = auto\npause-max = 3600\nwatch-quiet = 50\nwatch-late = 500\n"
+#define TAIL "ports = 53,853\n" CHOICES
 
 static void test_defaults(void **state)
 {
@@ -47,8 +49,7 @@ static void test_order(void **state)
 		{ "endpoint = [2001:db8::9]:1194/udp,mark=255\n",
 		  "endpoint = [2001:db8::9]:1194/udp,mark=0xff\n" TAIL },
 		{ "ports = 853,53,853\n", TAIL },
-		{ "ports = 5353, 53\n",
-		  "ports = 53,5353\nmode = either\naction = drop\nfragments = auto\nlog-group = 0\nlog-rate = 10\n" },
+		{ "ports = 5353, 53\n", "ports = 53,5353\n" CHOICES },
 	};
 
 	(void)state;
@@ -71,7 +72,8 @@ static void test_round_trip(void **state)
 		"resolver = fe80::1%eth0\nresolver = 198.51.100.1 via eth1\n"
 		"endpoint = 203.0.113.7:51820/udp,mark=0xca6c\nendpoint = [2001:db8::7]:443/tcp\n"
 		"ports = 53,853,5353\nmode = either\naction = reject\nfragments = drop\n"
-		"log-group = 7\nlog-rate = 100000\n";
+		"log-group = 7\nlog-rate = 100000\nownership = off\npause-max = 90\n"
+		"watch-quiet = 1\nwatch-late = 60000\ntunnel-kind = wireguard\ntunnel-kind = tun\n";
 	struct policy p = policy_from_lines(lines), again;
 	char *first = policy_text(&p), *second;
 
@@ -83,6 +85,11 @@ static void test_round_trip(void **state)
 	assert_memory_equal(p.resolvers, again.resolvers, 6 * sizeof(*p.resolvers));
 	assert_memory_equal(p.endpoints, again.endpoints, 2 * sizeof(*p.endpoints));
 	assert_memory_equal(p.tunnels, again.tunnels, 2 * sizeof(*p.tunnels));
+	assert_int_equal(again.kinds_len, 2);
+	assert_memory_equal(p.kinds, again.kinds, sizeof(p.kinds));
+	assert_non_null(strstr(first,
+			       "ownership = off\npause-max = 90\nwatch-quiet = 1\n"
+			       "watch-late = 60000\ntunnel-kind = wireguard\ntunnel-kind = tun\n"));
 	free(first);
 	free(second);
 	policy_fini(&p);
@@ -157,6 +164,11 @@ static void test_limits(void **state)
 		assert_int_equal(policy_add_endpoint(&p, &e),
 				 i < POLICY_MAX_ENDPOINTS ? 0 : -E2BIG);
 	}
+	for (unsigned int i = 0; i <= POLICY_MAX_KINDS; i++) {
+		snprintf(t.name, sizeof(t.name), "kind%u", i);
+		assert_int_equal(policy_add_kind(&p, t.name), i < POLICY_MAX_KINDS ? 0 : -E2BIG);
+	}
+	assert_int_equal(policy_add_kind(&p, "kind0"), 0);
 	for (uint32_t i = 0; i <= POLICY_MAX_HOSTS; i++)
 		assert_int_equal(policy_add_host(&p, &h), i < POLICY_MAX_HOSTS ? 0 : -E2BIG);
 	assert_int_equal(p.tunnels_len, POLICY_MAX_TUNNELS);
@@ -181,6 +193,23 @@ static void test_is_tunnel(void **state)
 		assert_row(policy_is_tunnel(&p, rows[i].ifname) == rows[i].expected, rows[i].ifname,
 			   "expected %d", rows[i].expected);
 	policy_fini(&p);
+}
+
+/* All that "strict" stands for fits, and nothing that VPNs in containers run over is among it. */
+static void test_kinds(void **state)
+{
+	static const char *const others[] = { "",     "veth", "bridge",	  "dummy", "macvlan",
+					      "vlan", "tu",   "wireguar", "tun0" };
+	size_t n = 0;
+
+	(void)state;
+	for (; policy_tunnel_kinds[n]; n++) {
+		assert_true(strlen(policy_tunnel_kinds[n]) < IFNAMSIZ);
+		assert_true(policy_is_tunnel_kind(policy_tunnel_kinds[n]));
+	}
+	assert_true(n && n <= POLICY_MAX_KINDS);
+	for (size_t i = 0; i < LEN(others); i++)
+		assert_row(!policy_is_tunnel_kind(others[i]), others[i], "is a tunnel");
 }
 
 /* A copy shares nothing with its original; both are freed. */
@@ -210,7 +239,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),   cmocka_unit_test(test_order),
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_mode_both),
 		cmocka_unit_test(test_limits),	   cmocka_unit_test(test_is_tunnel),
-		cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_kinds),	   cmocka_unit_test(test_copy),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
