@@ -86,15 +86,16 @@ int change_commit(struct session *ss, struct state *after, bool dry_run)
 	char text[CONFIG_ERR];
 	struct plan plan;
 	bool can_own = false;
-	int err = plan_build(&ss->fs, after, FRAGMENTS_AUTO, &plan, text);
+	int err = plan_build(&ss->fs, after, session_known_fragments(ss), &plan, text);
 
 	if (err) {
 		log_error("%s", text);
 		return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
 	}
+	/* For a watcher that is left behind the table is owned from its first moment on. */
 	if (!dry_run && !after->no_watch && plan.policy.ownership == OWNERSHIP_AUTO &&
-	    !fwprobe_ownership(&ss->fs, &can_own))
-		ss->own = can_own; /* from its first moment on */
+	    !rundir_is_claimed(&ss->rundir))
+		ss->own = ss->ownable || (!fwprobe_ownership(&ss->fs, &can_own) && can_own);
 	err = dry_run ? session_check(ss, &plan, after, text) :
 			session_commit(ss, &plan, after, text);
 	if (err < 0)

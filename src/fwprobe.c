@@ -29,8 +29,8 @@ static const struct rule parts[] = {
 	},
 };
 
-/* One rule, or none, in one chain, in a transaction without an end. */
-static int try_rule(struct fwsock *fs, const struct rule *rule)
+/* Some rules, or none, in one chain, in a transaction without an end. */
+static int try_rules(struct fwsock *fs, const struct rule *rules, size_t n)
 {
 	static const struct chain chain = { .name = "probe" };
 	static const struct ruleset empty = { 0 };
@@ -42,8 +42,8 @@ static int try_rule(struct fwsock *fs, const struct rule *rule)
 	t.table = RULESET_PROBE; /* our own may be owned by a watcher */
 	fwtxn_add_table(&t, 0);
 	fwtxn_add_chain(&t, &chain);
-	if (rule)
-		fwtxn_add_rule(&t, &empty, &chain, rule);
+	for (size_t i = 0; i < n; i++)
+		fwtxn_add_rule(&t, &empty, &chain, &rules[i]);
 	err = fwtxn_validate(fs, &t, &fail);
 	fwtxn_fini(&t);
 	return err;
@@ -56,9 +56,9 @@ static bool means_lack(int err)
 	       err == -EPROTONOSUPPORT || err == -KERNEL_ENOTSUPP;
 }
 
-int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has)
+static int probe(struct fwsock *fs, enum fwprobe_part first, size_t n, bool *ret_has)
 {
-	int err = try_rule(fs, &parts[part]);
+	int err = try_rules(fs, &parts[first], n);
 
 	if (err && !means_lack(err))
 		return err;
@@ -66,8 +66,13 @@ int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has)
 	if (!err)
 		return 0;
 	/* Is it the part that is missing, or everything? */
-	err = try_rule(fs, NULL);
+	err = try_rules(fs, NULL, 0);
 	return means_lack(err) ? -EOPNOTSUPP : err;
+}
+
+int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has)
+{
+	return probe(fs, part, 1, ret_has);
 }
 
 int fwprobe_ownership(struct fwsock *fs, bool *ret_has)
@@ -91,23 +96,22 @@ int fwprobe_fragments(struct fwsock *fs, enum fragments wanted, enum fragments *
 {
 	static const struct {
 		enum fragments how;
-		enum fwprobe_part needs[2];
+		enum fwprobe_part needs; /* this, and those behind it */
+		size_t parts;
 	} ways[] = {
-		{ FRAGMENTS_DEFRAG, { FWPROBE_DEFRAG4, FWPROBE_DEFRAG6 } },
-		{ FRAGMENTS_CONNTRACK, { FWPROBE_CONNTRACK, FWPROBE_CONNTRACK } },
+		{ FRAGMENTS_DEFRAG, FWPROBE_DEFRAG4, 2 },
+		{ FRAGMENTS_CONNTRACK, FWPROBE_CONNTRACK, 1 },
 	};
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
-		bool has = true;
+		bool has;
+		int err;
 
 		if (wanted != FRAGMENTS_AUTO && wanted != ways[i].how)
 			continue;
-		for (size_t k = 0; has && k < 2; k++) {
-			int err = fwprobe_part(fs, ways[i].needs[k], &has);
-
-			if (err)
-				return err;
-		}
+		err = probe(fs, ways[i].needs, ways[i].parts, &has);
+		if (err)
+			return err;
 		if (has) {
 			*ret_how = ways[i].how;
 			return 0;

@@ -21,7 +21,8 @@ enum fwprobe_part {
 /*
  * Have the kernel validate one rule that needs the part, in a transaction that
  * is never committed (versions are not compared).  Needs CAP_NET_ADMIN; loads
- * the kernel module that has the part.
+ * the kernel module that has the part.  Blocks for an RCU grace period (some 10
+ * ms), which the kernel waits for when it throws a transaction away.
  * 0, or -errno: -EPERM; -EOPNOTSUPP without nf_tables or its inet family.
  */
 int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has);

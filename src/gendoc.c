@@ -15,7 +15,7 @@
 #include "policy.h"
 #include "ruleset.h"
 
-#define MAX_NAMES 64 /* commands or keys; a template that tells of more is refused */
+#define MAX_NAMES 64	      /* commands or keys; a template that tells of more is refused */
 #define DURATIONS "90s 5m 1h" /* offered where one is to be typed */
 
 /* Names that a template has told of so far. */

@@ -68,7 +68,9 @@ int reconcile_open(struct reconcile *rc, const char *run_dir, int fd, char reter
 	err = session_open_watch(&rc->ss, run_dir, fd, reterr_text);
 	if (err)
 		return err;
-	err = fwprobe_ownership(&rc->ss.fs, &rc->can_own);
+	/* Not asked for what is there: an answer costs an RCU grace period (fwprobe.h). */
+	rc->can_own = rc->ss.ownable;
+	err = rc->can_own ? 0 : fwprobe_ownership(&rc->ss.fs, &rc->can_own);
 	if (err)
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 	if (!err) {
@@ -356,6 +358,12 @@ static void finish_look(struct reconcile *rc, struct plan *plan, const struct pi
 	follow_links(rc);
 }
 
+/* The way for fragments that the kernel is known to have; FRAGMENTS_AUTO: ask it. */
+static enum fragments known_fragments(const struct reconcile *rc)
+{
+	return rc->planned ? rc->plan.rules.fragments : session_known_fragments(&rc->ss);
+}
+
 /*
  * Dump, build, compare, commit.  `found` says how a difference was found that is
  * none of ours: the rules differ although nothing that we go by does.
@@ -377,9 +385,7 @@ static void look(struct reconcile *rc, const char *found)
 	pause_ended = end_pause(s);
 	err = copy_pins(&s->pins, &before);
 	if (!err)
-		err = plan_build(&rc->ss.fs, s,
-				 rc->planned ? rc->plan.rules.fragments : FRAGMENTS_AUTO, &plan,
-				 text);
+		err = plan_build(&rc->ss.fs, s, known_fragments(rc), &plan, text);
 	pinned = s->pins.len != before.len;
 	if (!err)
 		err = commit_look(rc, &plan, pinned, &report, text);
@@ -583,7 +589,7 @@ static int read_prepared(struct reconcile *rc, struct state *after, struct plan 
 	for (size_t i = 0; !err && rc->ss.recorded && i < pins->len; i++)
 		err = state_add_pin(after, &pins->addrs[i]);
 	if (!err)
-		err = plan_build(&rc->ss.fs, after, FRAGMENTS_AUTO, ret_plan, reterr_text);
+		err = plan_build(&rc->ss.fs, after, known_fragments(rc), ret_plan, reterr_text);
 	if (err)
 		state_fini(after);
 	return err;

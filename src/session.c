@@ -10,6 +10,7 @@
 #include "control.h"
 #include "fwdecode.h"
 #include "fwread.h"
+#include "fwtxn.h"
 
 /* How long a change is asked for again while its watcher is being started anew. */
 #define ASK_TRIES    100
@@ -33,6 +34,7 @@ static int read_guarded(struct session *ss, char text[CONFIG_ERR])
 		return err;
 	}
 	ss->guarded = table.present;
+	ss->ownable = table.present && table.flags & FWTXN_TABLE_PERSIST;
 	ss->fragments = fwdecode_fragments(&table);
 	fwtable_fini(&table);
 	return 0;
@@ -199,6 +201,12 @@ int session_remove_here(struct session *ss, char reterr_text[CONFIG_ERR])
 	int err = apply_remove(&ss->fs, reterr_text);
 
 	return err ? err : state_remove(&ss->rundir, reterr_text);
+}
+
+enum fragments session_known_fragments(const struct session *ss)
+{
+	/* FRAGMENTS_DROP is also what a table says that somebody took the others from. */
+	return ss->guarded && ss->fragments != FRAGMENTS_DROP ? ss->fragments : FRAGMENTS_AUTO;
 }
 
 static bool is_nobody(int err)

@@ -29,6 +29,7 @@ struct session {
 	struct state before;	  /* what was in force; empty where nothing was */
 	bool recorded;		  /* before was read from the run directory */
 	bool guarded;		  /* the kernel has our table */
+	bool ownable;		  /* and it is, or was, owned: so the kernel can do that */
 	enum fragments fragments; /* how it keeps S9 */
 	bool own;		  /* make the table owned by this session's socket */
 	bool watched;		  /* a watcher has answered: it commits, and this session asks it */
@@ -52,6 +53,9 @@ int session_open_unread(struct session *ss, const char *run_dir, char reterr_tex
  */
 int session_open_watch(struct session *ss, const char *run_dir, int fd,
 		       char reterr_text[CONFIG_ERR]);
+
+/* The way for fragments that the kernel is known to have, for plan_build(); FRAGMENTS_AUTO: ask it. */
+enum fragments session_known_fragments(const struct session *ss);
 
 /*
  * Commit the plan, and make `after` the record of it; or have the watcher do

@@ -32,6 +32,8 @@ static const char *const some_modes[] = { "mode = either\n", "mode = both\n" };
 static const char *const some_actions[] = { "action = drop\n", "action = reject\n" };
 static const char *const some_logs[] = { "", "log-group = 5\n" };
 
+static const char *const some_kinds[] = { "", "tunnel-kind = wireguard\n" };
+
 #define PINNED "10.64.0.9 fd64::9"
 
 struct combination {
@@ -50,7 +52,7 @@ static inline struct pins test_pins_of(struct addr addrs[2])
 /* Number of combinations; number `i` of them, to be given to combination_fini(). */
 #define COMBINATIONS                                                                   \
 	(LEN(some_ports) * LEN(some_tunnels) * LEN(some_resolvers) * LEN(some_links) * \
-	 LEN(some_endpoints) * LEN(some_modes) * LEN(some_actions) * LEN(some_logs) * 3)
+	 LEN(some_endpoints) * LEN(some_modes) * LEN(some_actions) * LEN(some_logs) * LEN(some_kinds) * 3)
 
 static inline const char *pick(size_t *i, const char *const *list, size_t len)
 {
@@ -78,6 +80,7 @@ static inline void combination_init(struct combination *c, size_t i)
 	strcat(c->text, pick(&i, some_actions, LEN(some_actions)));
 	strcat(c->text, pick(&i, some_logs, LEN(some_logs)));
 	strcat(c->text, pick(&i, some_ports, LEN(some_ports)));
+	strcat(c->text, pick(&i, some_kinds, LEN(some_kinds)));
 	how = (enum fragments)(FRAGMENTS_DEFRAG + i % 3);
 	snprintf(strchr(c->text, '\0'), 32, "fragments = %s\n", fragments_format(how));
 	c->policy = policy_from_lines(c->text);

@@ -228,21 +228,25 @@ static void make_set_odd(struct fwtable *t)
 	set_of(t, "resolver4")->flags = NFT_SET_TIMEOUT;
 }
 
+static void end_no_pause(struct fwtable *t)
+{
+	set_of(t, "pause")->flags = 0;
+}
+
 static void take_counter_away(struct fwtable *t)
 {
 	free(t->objects[--t->objects_len].name);
 }
 
-#define REFILL_VERDICT                                     \
-	"rule \"S2 stays on the host\" of chain verdict\n" \
-	"rule \"S5 approved resolver\" of chain verdict\n" \
-	"rule \"S6 in a pause that the user asked for\" of chain verdict\n"
-"rule \"S7 any other name traffic\" of chain verdict\n"
+#define REFILL_VERDICT                                                      \
+	"rule \"S2 stays on the host\" of chain verdict\n"                  \
+	"rule \"S5 approved resolver\" of chain verdict\n"                  \
+	"rule \"S6 in a pause that the user asked for\" of chain verdict\n" \
+	"rule \"S7 any other name traffic\" of chain verdict\n"
 #define REFILL_NAMES "rules of chain name_traffic\n" ADD_NAMES("53")
 #define REFILL_HOOK  "rules of chain postrouting\n" ADD_HOOK("53")
 
-	static void
-	test_repairs(void **state)
+static void test_repairs(void **state)
 {
 	static const struct {
 		const char *what;
@@ -260,6 +264,8 @@ static void take_counter_away(struct fwtable *t)
 		{ "rules reordered", reorder_rules, REFILL_NAMES },
 		{ "foreign element", add_foreign_elem, "1 elements out of set resolver4\n" },
 		{ "emptied set", empty_set, "1 elements into set resolver4\n" },
+		{ "pause without an end", end_no_pause,
+		  "rules of chain verdict\nremoval of set pause\nset pause\n" REFILL_VERDICT },
 		{ "set of another kind", make_set_odd,
 		  "rules of chain verdict\nremoval of set resolver4\n"
 		  "set resolver4\n1 elements into set resolver4\n" REFILL_VERDICT },

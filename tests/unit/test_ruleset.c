@@ -139,7 +139,7 @@ static void check_sets(const struct combination *c)
 
 		assert_row(set_named(&c->rules, set->name) == set, c->text, "two sets %s",
 			   set->name);
-		assert_row(set->elems_len, c->text, "%s is empty", set->name);
+		assert_row(set->elems_len || set->timed, c->text, "%s is empty", set->name);
 		assert_row(set->key_len == set_field_offset(set, set->fields_len) &&
 				   set->key_len <= SET_MAX_KEY,
 			   c->text, "%s has keys of %zu bytes", set->name, set->key_len);
@@ -186,6 +186,67 @@ static void check_resolvers(const struct combination *c)
 			   c->text, "%s without reject", c->rules.sets[k].name);
 }
 
+/*
+ * With kinds asked for, no rule and no element allows a link for its tunnel's name alone.
+ * In mode both `approved` does, but is entered by name and kind only.
+ */
+static void check_kinds(const struct combination *c)
+{
+	const struct set *kinds = set_named(&c->rules, "tunnel_kind"),
+			 *tunnel = set_named(&c->rules, "tunnel");
+	const struct ruleset *rs = &c->rules;
+
+	assert_row(!kinds == !(c->policy.kinds_len && c->policy.tunnels_len), c->text, "%s kinds",
+		   kinds ? "has" : "lacks");
+	for (size_t i = 0; kinds && i < rs->chains_len; i++)
+		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
+			const struct rule *r = &rs->chains[i].rules[k];
+			bool by_name = false, by_kind = false;
+
+			for (size_t m = 0; m < r->matches_len; m++) {
+				const struct match *match = &r->matches[m];
+				const struct set *set =
+					match->kind == MATCH_SET ? &rs->sets[match->set] : NULL;
+
+				by_name |= match->kind == MATCH_OIFNAME || (set && set == tunnel);
+				by_kind |= set == kinds;
+			}
+			assert_row(by_name == by_kind, c->text, "%s", r->comment);
+		}
+	for (size_t v6 = 0; kinds && v6 < 2; v6++) {
+		const struct set *set =
+			set_named(rs, v6 ? "resolver6_link" : "resolver4_link");
+
+		for (size_t i = 0; set && i < set->elems_len; i++)
+			assert_row(c->policy.mode == POLICY_MODE_BOTH ||
+					   !policy_is_tunnel(&c->policy,
+							     (char *)set->elems + i * set->key_len),
+				   c->text, "a tunnel's name in %s", set->name);
+	}
+}
+
+/* S6 stands between what is allowed and what is not, and is empty until a pause is asked for. */
+static void check_pause(const struct combination *c)
+{
+	static const char *const chains[] = { "verdict", "refuse" };
+	const struct set *set = set_named(&c->rules, "pause");
+
+	assert_row(set && set->timed && !set->elems_len, c->text, "no set, or open");
+	for (size_t i = 0; i < LEN(chains); i++) {
+		const struct chain *chain = chain_named(&c->rules, chains[i]);
+		size_t found = 0;
+
+		for (size_t k = 0; chain && k < chain->rules_len; k++)
+			if (chain->rules[k].promise == 6) {
+				found++;
+				assert_row(chain->rules[k].counted == !i, c->text, "%s", chains[i]);
+				assert_row(chain->rules[k + 1].promise == 7, c->text, "before %s",
+					   chain->rules[k + 1].comment);
+			}
+		assert_row(found == !!chain, c->text, "%zu times in %s", found, chains[i]);
+	}
+}
+
 static void check_counters(const struct combination *c)
 {
 	for (size_t i = 0; i < c->rules.chains_len; i++)
@@ -219,6 +280,8 @@ static void test_sets(void **state)
 	for_all(check_sets_allow);
 	for_all(check_sets);
 	for_all(check_resolvers);
+	for_all(check_kinds);
+	for_all(check_pause);
 }
 
 static void test_chains(void **state)
@@ -272,6 +335,31 @@ static void test_base_chains(void **state)
 	}
 }
 
+/* Both families at once, for as long as is said; and shut again. */
+static void test_pause(void **state)
+{
+	struct policy p = policy_from_lines("tunnel = wg0\n");
+	const struct set *set;
+	struct pins none = { 0 };
+	struct ruleset rs;
+
+	(void)state;
+	assert_int_equal(ruleset_build(&p, &none, FRAGMENTS_DEFRAG, &rs), 0);
+	set = set_named(&rs, "pause");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(ruleset_pause(&rs, 300000 + (uint64_t)i), 0);
+		assert_int_equal(set->elems_len, 2);
+		assert_int_equal(set->timeout_ms, 300000 + i);
+		assert_memory_equal(set->elems, "\2\0\0\0\12\0\0\0", 8);
+	}
+	assert_int_equal(ruleset_pause(&rs, 0), 0);
+	assert_int_equal(set->elems_len, 0);
+	assert_int_equal(set->timeout_ms, 0);
+	assert_false(set_named(&rs, "tunnel")->timeout_ms);
+	ruleset_fini(&rs);
+	policy_fini(&p);
+}
+
 /* The limits of a policy fit a ruleset. */
 static void test_limits(void **state)
 {
@@ -297,7 +385,8 @@ static void test_limits(void **state)
 	assert_int_equal(policy_validate(&p, why, sizeof(why)), 0);
 	assert_int_equal(ruleset_build(&p, &pins, FRAGMENTS_DEFRAG, &rs), 0);
 	assert_int_equal(set_named(&rs, "resolver4")->elems_len, POLICY_MAX_RESOLVERS);
-	assert_int_equal(chain_named(&rs, "verdict")->rules_len, 1 + POLICY_MAX_TUNNELS + 1 + 1);
+	assert_int_equal(chain_named(&rs, "verdict")->rules_len,
+			 1 + POLICY_MAX_TUNNELS + 1 + 1 + 1);
 	ruleset_fini(&rs);
 	ruleset_fini(&rs); /* one of all zeros is fine */
 	policy_fini(&p);
@@ -309,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_rules),	    cmocka_unit_test(test_floor),
 		cmocka_unit_test(test_sets),	    cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_base_chains), cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_pause),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

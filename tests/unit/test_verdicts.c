@@ -4,12 +4,14 @@
  */
 #include "unit.h"
 
+#include <linux/netfilter.h>
 #include <netinet/in.h>
 
 #include "combinations.h"
 
 struct packet {
 	char link[IFNAMSIZ]; /* its last device */
+	char kind[IFNAMSIZ]; /* of that device; "" for hardware */
 	struct addr addr;
 	const char *addr_text;
 	uint8_t proto;
@@ -24,12 +26,15 @@ enum outcome { OUTCOME_ALLOWED, OUTCOME_DROPPED, OUTCOME_REJECTED };
 
 static bool is_in_set(const struct set *set, const struct packet *p)
 {
+	const uint8_t family = p->addr.family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
 	const uint16_t port_be = htons(p->port);
 	uint8_t key[SET_MAX_KEY] = { 0 };
 
 	for (size_t i = 0; i < set->fields_len; i++) {
 		const enum field field = set->fields[i];
 		const void *value = field == FIELD_OIFNAME ? (const void *)p->link :
+				    field == FIELD_OIFKIND ? (const void *)p->kind :
+				    field == FIELD_NFPROTO ? (const void *)&family :
 				    field == FIELD_L4PROTO ? (const void *)&p->proto :
 				    field == FIELD_DPORT   ? (const void *)&port_be :
 				    field == FIELD_MARK	   ? (const void *)&p->mark :
@@ -189,7 +194,8 @@ static bool is_allowed(const struct combination *c, const struct packet *p)
 {
 	const struct policy *policy = &c->policy;
 	const bool either = policy->mode == POLICY_MODE_EITHER;
-	const bool tunnelled = policy_is_tunnel(policy, p->link);
+	const bool tunnelled = policy_is_tunnel(policy, p->link) &&
+			       (!policy->kinds_len || !strcmp(p->kind, policy->kinds[0]));
 
 	if (p->later_fragment) {
 		if (p->proto == IPPROTO_ICMP)
