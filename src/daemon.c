@@ -25,6 +25,7 @@ struct daemon {
 	int signal_fd, inotify_fd, claim_fd; /* owned; -1: none */
 	int links_fd, rules_fd;		     /* as they are in the loop now */
 	uint64_t place_ms;		     /* when the run directory is looked at next */
+	pid_t keeper; /* our parent at start */
 	bool ready, ending;
 };
 
@@ -32,7 +33,7 @@ static void fill_status(struct daemon *d, struct watch_status *st)
 {
 	reconcile_status(&d->rc, st);
 	st->pid = (uint32_t)getpid();
-	st->held = d->options->held;
+	st->held = d->options->held && getppid() == d->keeper;
 }
 
 static void serve(void *ctx, enum control_verb verb, struct control_reply *reply)
@@ -248,6 +249,7 @@ int daemon_run(const struct daemon_options *options)
 {
 	struct daemon d = {
 		.options = options,
+		.keeper = getppid(),
 		.loop = { .epoll_fd = -1 },
 		.rc = { .ss = { .rundir = RUNDIR_CLOSED } },
 		.signal_fd = -1,

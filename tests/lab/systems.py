@@ -1,5 +1,6 @@
 """Systems that a guarded host is part of: stub resolvers, DHCP, containers."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -8,6 +9,8 @@ import subprocess
 
 import labnet
 import netns
+from capture import Capture, send_sentinels
+from resolvers import SlowResolver
 
 TOOLS = pathlib.Path(__file__).resolve().parents[2] / "build/tools"
 STUB = "127.0.0.53"
@@ -28,10 +31,17 @@ table inet lab_box {
 
 UDHCPC_SCRIPT = """#!/bin/sh
 # What a distribution's script does, as far as it concerns name queries.
-echo "$1 $ip $dns" >>{log}
 case $1 in
-bound) ip address add "$ip/24" dev "$interface" ;;
+bound)
+    ip address add "$ip/$mask" dev "$interface"
+    set -- "$1" $staticroutes
+    while [ $# -gt 2 ]; do
+        ip route add "$2" via "$3" dev "$interface"
+        shift 2
+        set -- bound "$@"
+    done ;;
 esac
+echo "$1 $ip $dns" >>{log}
 """
 
 
@@ -150,10 +160,10 @@ class Box:
 
 
 class DhcpClient:
-    """udhcpc on the host's WAN link; `events` are its script's calls."""
+    """udhcpc on a link of the host; `events` are its script's calls."""
 
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, lab, link="wan0"):
+        self.lab, self.link = lab, link
         self.log = pathlib.Path(lab.dir, "udhcpc.events")
         self.log.write_text("", encoding="ascii")
         script = pathlib.Path(lab.dir, "udhcpc.script")
@@ -161,7 +171,8 @@ class DhcpClient:
                           encoding="ascii")
         script.chmod(0o755)
         self.process = lab.host.popen(
-            ["udhcpc", "-f", "-i", "wan0", "-s", script, "-t", "5", "-T", "1"],
+            ["udhcpc", "-f", "-i", link, "-s", script, "-t", "5", "-T", "1",
+             "-O", "staticroutes"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def events(self):
@@ -179,5 +190,5 @@ class DhcpClient:
         netns.stop(self.process)
         for _, address, _ in self.events():
             if address:
-                self.lab.host.run(["ip", "address", "del", f"{address}/24",
-                                   "dev", "wan0"], check=False)
+                self.lab.host.run(["ip", "address", "flush", "to", address,
+                                   "dev", self.link], check=False)

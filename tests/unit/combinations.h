@@ -40,6 +40,7 @@ struct combination {
 	char text[1024]; /* the configuration */
 	struct policy policy;
 	struct ruleset rules;
+	bool paused;
 };
 
 static inline struct pins test_pins_of(struct addr addrs[2])
@@ -52,7 +53,8 @@ static inline struct pins test_pins_of(struct addr addrs[2])
 /* Number of combinations; number `i` of them, to be given to combination_fini(). */
 #define COMBINATIONS                                                                   \
 	(LEN(some_ports) * LEN(some_tunnels) * LEN(some_resolvers) * LEN(some_links) * \
-	 LEN(some_endpoints) * LEN(some_modes) * LEN(some_actions) * LEN(some_logs) * LEN(some_kinds) * 3)
+	 LEN(some_endpoints) * LEN(some_modes) * LEN(some_actions) * LEN(some_logs) *  \
+	 LEN(some_kinds) * 3)
 
 static inline const char *pick(size_t *i, const char *const *list, size_t len)
 {
@@ -69,6 +71,7 @@ static inline void combination_init(struct combination *c, size_t i)
 	enum fragments how;
 
 	c->text[0] = '\0';
+	c->paused = false;
 	strcat(c->text, pick(&i, some_tunnels, LEN(some_tunnels)));
 	strcat(c->text, pick(&i, some_resolvers, LEN(some_resolvers)));
 	strcat(c->text, pick(&i, some_links, LEN(some_links)));

@@ -214,8 +214,7 @@ static void check_kinds(const struct combination *c)
 			assert_row(by_name == by_kind, c->text, "%s", r->comment);
 		}
 	for (size_t v6 = 0; kinds && v6 < 2; v6++) {
-		const struct set *set =
-			set_named(rs, v6 ? "resolver6_link" : "resolver4_link");
+		const struct set *set = set_named(rs, v6 ? "resolver6_link" : "resolver4_link");
 
 		for (size_t i = 0; set && i < set->elems_len; i++)
 			assert_row(c->policy.mode == POLICY_MODE_BOTH ||

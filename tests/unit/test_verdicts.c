@@ -184,7 +184,11 @@ static bool is_approved(const struct policy *policy, const struct packet *p, boo
 		if (addr_cmp(&r->addr, &p->addr) || (r->port && r->port != p->port) ||
 		    addr_is_loopback(&r->addr))
 			continue;
-		if (r->path == RESOLVER_PATH_LINK ? !strcmp(r->link, p->link) : any_path || !pinned)
+		/* With kinds asked for, a tunnel's name is no path by itself. */
+		if (r->path != RESOLVER_PATH_LINK ?
+			    any_path || !pinned :
+			    !strcmp(r->link, p->link) && (any_path || !policy->kinds_len ||
+							  !policy_is_tunnel(policy, r->link)))
 			return true;
 	}
 	return false;
@@ -204,8 +208,8 @@ static bool is_allowed(const struct combination *c, const struct packet *p)
 	}
 	if (!is_name_traffic(policy, p))
 		return true; /* S1 */
-	if (!strcmp(p->link, "lo") || is_carrier(policy, p))
-		return true; /* S2, S3 */
+	if (!strcmp(p->link, "lo") || is_carrier(policy, p) || c->paused)
+		return true; /* S2, S3, S6 */
 	if (tunnelled)
 		return either || is_approved(policy, p, true); /* S4 */
 	return either && is_approved(policy, p, false);	       /* S5, or S7 */
@@ -218,9 +222,9 @@ static void describe(const struct combination *c, const struct packet *p, const 
 {
 	static const char *const words[] = { "allowed", "dropped", "rejected" };
 
-	fail_msg("%s%s through %s, protocol %u port %u mark %u%s: %s at %s", c->text, p->addr_text,
-		 p->link, p->proto, p->port, p->mark, p->later_fragment ? " later fragment" : "",
-		 words[outcome], hook);
+	fail_msg("%s%s%s through %s (%s), protocol %u port %u mark %u%s: %s at %s", c->text,
+		 c->paused ? "paused: " : "", p->addr_text, p->link, p->kind, p->proto, p->port,
+		 p->mark, p->later_fragment ? " later fragment" : "", words[outcome], hook);
 }
 
 /* One that a path ties down: its last device decides, and that is not known at output. */
@@ -270,7 +274,11 @@ static void check_packet(const struct combination *c, const struct packet *p)
 
 static void check_all_packets(const struct combination *c)
 {
-	static const char *const links[] = { "lo", "wg0", "wg00", "tun0", "eth0" };
+	static const struct {
+		const char *name, *kind;
+	} links[] = { { "lo", "" },   { "wg0", "wireguard" },  { "wg0", "veth" },
+		      { "wg00", "" }, { "tun0", "wireguard" }, { "tun0", "tun" },
+		      { "eth0", "" } };
 	static const char *const addrs[] = {
 		"127.0.0.53",	"192.0.2.53",	"10.64.0.7",   "10.64.0.8",   "10.64.0.9",
 		"10.64.0.10",	"8.8.4.4",	"203.0.113.7", "203.0.113.8", "::1",
@@ -289,7 +297,8 @@ static void check_all_packets(const struct combination *c)
 						    .mark = i % 2 ? 7 : 0,
 						    .later_fragment = i / 2 % 2 };
 
-				strcpy(p.link, links[l]);
+				strcpy(p.link, links[l].name);
+				strcpy(p.kind, links[l].kind);
 				addr_parse(addrs[a], &p.addr);
 				check_packet(c, &p);
 			}
@@ -304,6 +313,10 @@ static void test_verdicts(void **state)
 	for (size_t i = 0; i < COMBINATIONS; i += 7) {
 		combination_init(&c, i);
 		check_all_packets(&c);
+		c.paused = true;
+		assert_int_equal(ruleset_pause(&c.rules, 60000), 0);
+		if (i % 2)
+			check_all_packets(&c);
 		combination_fini(&c);
 	}
 }
