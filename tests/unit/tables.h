@@ -1,0 +1,173 @@
+/* tables.h - tables made up as the kernel would dump them, and what differs from them */
+#ifndef TABLES_H
+#define TABLES_H
+
+#include <libnftnl/rule.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
+#include "combinations.h"
+#include "fwdiff.h"
+#include "fwexpr.h"
+#include "fwread.h"
+#include "fwtxn.h"
+
+/* --- a table as fwtable_read() gives it after these rules were installed --- */
+
+static inline void *grown(void *list, size_t len, size_t size)
+{
+	void *bigger = realloc(list, (len + 1) * size);
+
+	assert_non_null(bigger);
+	memset((char *)bigger + len * size, 0, size);
+	return bigger;
+}
+
+static inline struct fwchain *add_chain(struct fwtable *t, const char *name, uint32_t hook,
+					bool base)
+{
+	struct fwchain *c;
+
+	t->chains = grown(t->chains, t->chains_len, sizeof(*t->chains));
+	c = &t->chains[t->chains_len++];
+	c->name = strdup(name);
+	c->base = base;
+	if (base) {
+		c->hook = hook;
+		c->policy = NF_ACCEPT;
+		c->priority = RULESET_PRIORITY;
+		c->type = strdup("filter");
+	}
+	return c;
+}
+
+static inline void add_rule_text(struct fwchain *c, char *text)
+{
+	c->rules = grown(c->rules, c->rules_len, sizeof(*c->rules));
+	c->rules[c->rules_len++] = text;
+}
+
+static inline struct fwset *add_set(struct fwtable *t, const char *name)
+{
+	t->sets = grown(t->sets, t->sets_len, sizeof(*t->sets));
+	t->sets[t->sets_len].name = strdup(name);
+	return &t->sets[t->sets_len++];
+}
+
+static inline void add_object(struct fwtable *t, const char *name, uint32_t type)
+{
+	t->objects = grown(t->objects, t->objects_len, sizeof(*t->objects));
+	t->objects[t->objects_len].name = strdup(name);
+	t->objects[t->objects_len++].type = type;
+}
+
+static inline void add_chain_of(struct fwtable *t, const struct ruleset *rs,
+				const struct chain *chain)
+{
+	static const uint32_t hooks[] = { 0, NF_INET_POST_ROUTING, NF_INET_LOCAL_OUT,
+					  NF_INET_FORWARD };
+	struct fwchain *c = add_chain(t, chain->name, hooks[chain->hook], chain->hook != HOOK_NONE);
+
+	for (size_t i = 0; i < chain->rules_len; i++) {
+		struct nftnl_rule *rule;
+		char *text;
+
+		assert_int_equal(fwexpr_build_rule(RULESET_TABLE, rs, chain, &chain->rules[i],
+						   &rule),
+				 0);
+		assert_int_equal(fwexpr_format_rule(rule, &text), 0);
+		nftnl_rule_free(rule);
+		add_rule_text(c, text);
+	}
+}
+
+static inline struct fwtable table_of(const struct ruleset *rs)
+{
+	struct fwtable t = { .present = true, .generation = 1 };
+	char name[RULESET_NAME];
+
+	for (size_t i = 0; i < rs->chains_len; i++)
+		add_chain_of(&t, rs, &rs->chains[i]);
+	for (size_t i = 0; i < rs->sets_len; i++) {
+		const struct set *from = &rs->sets[i];
+		struct fwset *to = add_set(&t, from->name);
+
+		to->flags = from->timed ? NFT_SET_TIMEOUT : 0;
+		to->key_type = fwtxn_key_type(from);
+		to->key_len = (uint32_t)from->key_len;
+		to->elems_len = from->elems_len;
+		to->elems = malloc(from->elems_len * from->key_len + 1);
+		assert_non_null(to->elems);
+		if (from->elems_len)
+			memcpy(to->elems, from->elems, from->elems_len * from->key_len);
+		to->expires_min_ms = to->expires_max_ms =
+			from->timed ? from->timeout_ms : UINT64_MAX;
+	}
+	for (size_t i = 0; i < rs->counters_len; i++) {
+		snprintf(name, sizeof(name), "S%u", rs->counters[i]);
+		add_object(&t, name, NFT_OBJECT_COUNTER);
+	}
+	return t;
+}
+
+static inline struct fwchain *chain_of(struct fwtable *t, const char *name)
+{
+	return (struct fwchain *)fwtable_chain(t, name);
+}
+
+static inline struct fwset *set_of(struct fwtable *t, const char *name)
+{
+	return (struct fwset *)fwtable_set(t, name);
+}
+
+/* --- what differs, as the notes of the messages, one a line --- */
+
+static inline struct ruleset rules_of(const char *lines)
+{
+	struct addr addrs[2];
+	const struct pins pins = test_pins_of(addrs);
+	struct policy p = policy_from_lines(lines);
+	struct ruleset rs;
+
+	assert_int_equal(ruleset_build(&p, &pins,
+				       p.fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG :
+								       p.fragments,
+				       &rs),
+			 0);
+	policy_fini(&p);
+	return rs;
+}
+
+/* Returns whether a dump that had not settled could be all that differs. */
+static inline bool diff(const struct fwtable *have, const struct ruleset *want, bool own,
+			char *ret_notes, size_t size)
+{
+	bool settling = true;
+	struct fwtxn txn;
+	size_t at = 0;
+
+	fwtxn_init(&txn);
+	assert_int_equal(fwdiff_build(have, want, own, &txn, &settling), 0);
+	ret_notes[0] = '\0';
+	for (size_t i = 0; i < fwtxn_len(&txn) && at < size; i++)
+		at += (size_t)snprintf(ret_notes + at, size - at, "%s\n", txn.notes[i].text);
+	fwtxn_fini(&txn);
+	return settling;
+}
+
+static inline void assert_diff_own(const struct fwtable *have, const struct ruleset *want, bool own,
+				   const char *what, const char *expected)
+{
+	char notes[8192];
+
+	diff(have, want, own, notes, sizeof(notes));
+	assert_row(!strcmp(notes, expected), what, "differs by\n%sexpected\n%s", notes, expected);
+}
+
+static inline void assert_diff(const struct fwtable *have, const struct ruleset *want,
+			       const char *what, const char *expected)
+{
+	assert_diff_own(have, want, false, what, expected);
+}
+
+#endif
