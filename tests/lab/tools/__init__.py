@@ -4,7 +4,9 @@
     count    counts what arrived over a link    Counter
     churn    somebody else's transactions       Churn
     killat   kill -9 at the K-th system call    kill_at
+    killin   the same of one that runs already  KillIn
     failk    the K-th call of a function fails  Failing
+    skew     CLOCK_BOOTTIME goes ahead          preloaded, see its head
 """
 
 import os
@@ -19,7 +21,8 @@ import netns
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = HERE.parents[2] / "build" / "tests"
 CFLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra"]
-FLAGS = {"failk": ["-shared", "-fPIC"], "churn": ["-lmnl"]}
+FLAGS = {"failk": ["-shared", "-fPIC"], "skew": ["-shared", "-fPIC"],
+         "churn": ["-lmnl"]}
 
 # SOAK=1 (make soak): the whole length. LAB_SOAK is the lab's own word for it.
 SOAK = "1" in (os.environ.get("SOAK"), os.environ.get("LAB_SOAK"))
@@ -137,6 +140,19 @@ def kill_at(namespace, number, argv):
     if not found:
         raise netns.CommandError(repr(done))
     return int(found.group(2)) if found.group(1) == "killed" else None
+
+
+class KillIn(_Helper):
+    """Kills a process at its K-th system call from now on, if it gets there."""
+
+    def __init__(self, namespace, number, pid):
+        super().__init__(namespace, build("killin"), number, pid)
+
+    def stop(self):
+        """The call it was killed at, or None: it goes on."""
+        netns.stop(self.process)
+        found = re.search(r"^killed (\d+)", self.process.stdout.read(), re.M)
+        return int(found.group(1)) if found else None
 
 
 class Failing:
