@@ -68,44 +68,148 @@ no_placeholders() {
 	! grep -nE '^@|@[a-z]+(-[a-z]+)*@' "$build/$1"
 }
 
-# documents FILE PATTERN: with each line of standard input for %s, the file has it.
-documents() {
-	local name bad=0
-	while read -r name; do
-		grep -q -- "${2//%s/$name}" "$1" || {
-			echo "$name: not told of"
-			bad=1
-		}
-	done
-	return $bad
+# The lists of names below are read from the source, and the page's from its items,
+# so that a new one has to be documented and an old one not forgotten there.
+
+# agree LEAST SOURCE DOCUMENTED: two commands that print the same words, LEAST or more
+agree() {
+	"$2" | sort -u >"$work/has"
+	"$3" | sort -u >"$work/told"
+	if [ "$(wc -l <"$work/has")" -lt "$1" ]; then
+		echo "expected $1 or more from $2:"
+		cat "$work/has"
+		return 1
+	fi
+	diff -U0 --label "$2" --label "$3" "$work/has" "$work/told"
 }
 
-# Names are read from the source, so that a new one has to be documented.
-json_fields() {
-	grep -oE '(add_string|object_add)\([a-z]+, "[a-z_]+"' src/cmd_show.c |
-		sed 's/.*"\(.*\)"/\1/' | sort -u
+# section FIRST LAST: the template's lines from one heading up to another
+section() {
+	sed -n "/^\.Sh $1\$/,/^\.Sh $2\$/p" src/leakguard.8.in
 }
 
-documents_json() {
-	page leakguard.8 | sed -n '/^THE JSON/,/^FILES/p' >"$work/json"
-	[ "$(json_fields | wc -l)" -gt 20 ] || return 1
-	json_fields | documents "$work/json" '\b%s\b'
+# items MACRO: the first word of each item on standard input that is set with it
+items() {
+	sed -n "s/^\.It $1 \([^ ]*\).*/\1/p"
 }
 
-# enum_words MEMBER: the words of an array in status.c
+# The names of members, also of those that one function adds in another's name.
+json_members() {
+	tr -s ' \n\t' ' ' <src/cmd_json.c |
+		grep -oE '(add_string|add_number|json_object_object_add)\([a-z]+, "[a-z_]+"' |
+		sed 's/.*"\(.*\)"/\1/'
+}
+
+# Small objects have theirs in the sentence: ".Va name", but not ".Va version", which is told of.
+documented_members() {
+	section 'THE JSON OF STATUS' FILES | tee "$work/json" | items Va
+	sed -n 's/^\.Va \([a-z_]*\)$/\1/p' "$work/json"
+}
+
+# The words of an array in status.c: enum_words MEMBER
 enum_words() {
-	sed -n "s/.*\[$1_[A-Z0-9_]*\] = \"\(.*\)\",/\1/p" src/status.c
+	sed 's/",[[:space:]]*\[/",\n[/g' src/status.c |
+		sed -n "s/.*\[$1_[A-Z0-9_]*\] = \"\([^\"]*\)\",.*/\1/p"
 }
 
-documents_enum() {
-	[ "$(enum_words "$1" | wc -l)" -gt 3 ] || return 1
-	enum_words "$1" | documents "$build/leakguard.8" "$2"
+warning_codes() {
+	enum_words WARNING
+}
+
+documented_warnings() {
+	section 'THE JSON OF STATUS' FILES | sed -n '/codes of warnings/,$p' | items Qq
+}
+
+states() {
+	enum_words GUARD_STATE
+}
+
+documented_states() {
+	section DESCRIPTION COMMANDS | items Sy
+}
+
+states_of_json() {
+	section 'THE JSON OF STATUS' FILES | sed -n '/^\.It Va state /,/^\.It Va guarded /p' |
+		sed -n 's/^\.Qq \([A-Z]*\).*/\1/p'
+}
+
+owners() {
+	sed -n 's/.*\[TABLE_OWNER_[A-Z]*\] = "\(.*\)",/\1/p' src/cmd_json.c
+}
+
+documented_owners() {
+	section 'THE JSON OF STATUS' FILES | sed -n '/^\.It Va owner /,/^\.El/p' | items Qq
+}
+
+# Codes stand behind the level; some calls choose between two.
+events() {
+	cat src/*.c | tr -s ' \n\t' ' ' |
+		grep -oE 'log_event\( ?LOG_[^"]*"[a-z-]+"( : "[a-z-]+")?' | grep -oE '"[a-z-]+"' |
+		tr -d '"'
+}
+
+documented_events() {
+	section LOG 'THE JSON OF STATUS' | items Cm
+}
+
+# Names of files in the run directory, as the sources that make them have them.
+run_files() {
+	sed -n 's/^#define [A-Z]*_\(FILE\|TMP\|OFF\)[[:space:]]*"\(.*\)"/\2/p' src/rundir.c \
+		src/control.c src/state_file.c
+}
+
+documented_run_files() {
+	section FILES 'EXIT STATUS' | items Pa | sed -n 's|^@run-dir@/||p'
+}
+
+documented_options() {
+	sed -n 's/^\.It.* Fl -\([a-z-]*\).*/\1/p' "$build/leakguard.8"
+}
+
+options() {
+	local command
+	for command in $commands; do
+		"$leakguard" "$command" -h
+	done | sed -n 's/^  \(-., \)\{0,1\}--\([a-z-]*\).*/\2/p'
+}
+
+documented_keys() {
+	sed -n '/^\.Sh KEYS/,/^\.Sh OVERLAPS/p' "$build/leakguard.conf.5" | items Ic
+}
+
+keys() {
+	sed -n 's/^[[:space:]]*\.name = "\(.*\)",/\1/p' src/config.c
+}
+
+# A key that is not repeated replaces the one before: the page lists them.
+single_keys() {
+	awk -F'"' '/\.name = "/ { name = $2 } /\.repeats = true/ { name = "" }
+		/^\t},/ && name { print name; name = "" }' src/config.c
+}
+
+documented_single_keys() {
+	sed -n '/^A second$/,/^replaces the first/p' src/leakguard.conf.5.in |
+		sed -n 's/^\.Ic \([a-z-]*\).*/\1/p'
+}
+
+documented_commands() {
+	sed -n '/^\.Sh COMMANDS/,/^\.Sh OPTIONS/p' "$build/leakguard.8" | items Ic
+}
+
+list_commands() {
+	tr ' ' '\n' <<<"${commands% }"
 }
 
 documents_json_version() {
 	local version
-	version=$(sed -n 's/^#define JSON_VERSION[[:space:]]*//p' src/cmd_show.c)
+	version=$(sed -n 's/^#define JSON_VERSION[[:space:]]*//p' src/cmd_json.c)
 	page leakguard.8 | grep -A1 '^ *version (number)' | grep -q "^ *$version:"
+}
+
+# What is true no longer must not be read anywhere.
+no_promises_of_old() {
+	! grep -nEi 'no watcher yet|until there is a watcher|watcher.*in the making|so far (pins|routes)' \
+		README.md src/*.in src/*.example
 }
 
 # --- the configuration file, as its page and the example say ---
@@ -127,8 +231,7 @@ uncommented() {
 
 example_has_all_keys() {
 	local key bad=0
-	for key in $("$leakguard" enable -h | sed -n 's/^  --\([a-z-]*\) .*/\1/p' |
-		grep -vE '^(run-dir|dry-run|no-watch|version)$'); do
+	for key in $(keys); do
 		grep -q "^#$key = " src/leakguard.conf.example || {
 			echo "key $key: not in the example"
 			bad=1
@@ -203,26 +306,35 @@ zsh_registers() {
 
 # --- all of it ---
 
+commands=$("$leakguard" -h | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | tr '\n' ' ')
 for file in leakguard.8 leakguard.conf.5 leakguard.bash _leakguard; do
 	check "$file: all placeholders filled" no_placeholders "$file"
 done
 if command -v mandoc >/dev/null; then
 	check "leakguard.8: mandoc -T lint" lint_page leakguard.8
 	check "leakguard.conf.5: mandoc -T lint" lint_page leakguard.conf.5
-	check "leakguard.8: the JSON's fields" documents_json
 	check "leakguard.8: the JSON's version" documents_json_version
 	check "leakguard.conf.5: a line's limit" line_limit
 else
 	skip "manual pages" "mandoc is not installed"
 fi
-check "leakguard.8: warnings" documents_enum WARNING '^\.It Qq %s$'
-check "leakguard.8: states" documents_enum GUARD_STATE '^\.It Sy %s$'
+check "leakguard.8: commands" agree 10 list_commands documented_commands
+check "leakguard.8: options" agree 20 options documented_options
+check "leakguard.8: states" agree 5 states documented_states
+check "leakguard.8: states of the JSON" agree 5 states states_of_json
+check "leakguard.8: members of the JSON" agree 40 json_members documented_members
+check "leakguard.8: owners" agree 3 owners documented_owners
+check "leakguard.8: warnings" agree 13 warning_codes documented_warnings
+check "leakguard.8: events of the log" agree 13 events documented_events
+check "leakguard.8: files of the run directory" agree 6 run_files documented_run_files
+check "leakguard.conf.5: keys" agree 14 keys documented_keys
+check "leakguard.conf.5: keys that replace" agree 10 single_keys documented_single_keys
+check "nothing of old" no_promises_of_old
 check "leakguard.conf.5: its examples" page_examples
 check "example: as it is" accepts src/leakguard.conf.example
 check "example: all uncommented" uncommented
 check "example: every key" example_has_all_keys
 
-commands=$("$leakguard" -h | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | tr '\n' ' ')
 check "bash: commands" offers "${commands% }" leakguard ''
 check "bash: a command begun" offers enable leakguard en
 check "bash: commands after options" offers enable leakguard -v -c /etc/x en
@@ -235,6 +347,10 @@ check "bash: links" offers_links
 check "bash: values" offers "either both" leakguard enable --mode ''
 check "bash: values, --mode=bo" offers both leakguard enable --mode = bo
 check "bash: values, --mode=" offers "either both" leakguard enable --mode =
+check "bash: the word of pause" offers "90s 5m 1h" leakguard pause ''
+check "bash: the word of pause, behind options" offers 5m leakguard -v pause -c /etc/x 5
+check "bash: one word of pause" offers_no 5m leakguard pause 5m ''
+check "bash: a duration" offers "90s 5m 1h" leakguard watch --pause-max ''
 check "bash: nothing to offer" offers "" leakguard enable --resolver ''
 touch "$work/some.conf"
 check "bash: files" offers "$work/some.conf" leakguard -c "$work/so"
