@@ -8,13 +8,11 @@
  * leaves the process to go on.
  */
 #define _GNU_SOURCE
-#include <elf.h>
-#include <errno.h>
-#include <linux/ptrace.h>
 #include <signal.h>
 #include <sys/ptrace.h>
-#include <sys/user.h>
 #include <sys/wait.h>
+
+#include <linux/ptrace.h> /* after the C library's: it has the same names */
 
 #include "private_netns.h"
 
