@@ -169,8 +169,8 @@ documented_options() {
 options() {
 	local command
 	for command in $commands; do
-		"$leakguard" "$command" -h
-	done | sed -n 's/^  \(-., \)\{0,1\}--\([a-z-]*\).*/\2/p'
+		options_of "$command"
+	done | sed 's/^--//'
 }
 
 documented_keys() {
@@ -280,10 +280,14 @@ offers_no() {
 	! offers_among "$@" >/dev/null
 }
 
+options_of() {
+	"$leakguard" "$1" -h | sed -n 's/^  \(-., \)\{0,1\}\(--[a-z-]*\).*/\2/p'
+}
+
 # Whatever -h shows of a command is offered, and nothing else.
 offers_options_of() {
 	same "$(complete_bash leakguard "$1" -- | tr ' ' '\n' | sort)" \
-		"$("$leakguard" "$1" -h | sed -n 's/^  \(-., \)\{0,1\}\(--[a-z-]*\).*/\2/p' | sort)"
+		"$(options_of "$1" | sort)"
 }
 
 offers_links() {
@@ -302,6 +306,29 @@ zsh_registers() {
 	# shellcheck disable=SC2016 # for zsh
 	same "$(zsh -f -c 'fpath=("$1" $fpath); autoload -U compinit
 		compinit -u -D && echo $_comps[leakguard]' zsh "$work/zsh")" _leakguard
+}
+
+# What _arguments is given for a command; the first call finds that there is one.
+zsh_arguments() {
+	# shellcheck disable=SC2016 # for zsh
+	zsh -f -c '
+		_arguments() {
+			[[ $1 != -C ]] || { state=option; return 1; }
+			print -rl -- "$@"
+		}
+		words=("$2")
+		source "$1"' zsh "$build/_leakguard" "$1"
+}
+
+# Whatever -h shows of a command is given, and nothing else.
+zsh_offers_options_of() {
+	same "$(zsh_arguments "$1" | sed -n 's/^\(([^)]*)\)\{0,1\}\*\{0,1\}\(--[a-z-]*\).*/\2/p' | sort)" \
+		"$(options_of "$1" | sort)"
+}
+
+zsh_offers_durations() {
+	zsh_arguments pause | grep -qxF '1:DURATION:(90s 5m 1h)' &&
+		zsh_arguments enable | grep -q '^--pause-max=.*:DURATION:(90s 5m 1h)$'
 }
 
 # --- all of it ---
@@ -358,6 +385,10 @@ check "bash: directories" offers_no "$work/some.conf" leakguard --run-dir "$work
 if command -v zsh >/dev/null; then
 	check "zsh: parses" zsh -n "$build/_leakguard"
 	check "zsh: is found" zsh_registers
+	for command in $commands; do
+		check "zsh: options of $command" zsh_offers_options_of "$command"
+	done
+	check "zsh: durations" zsh_offers_durations
 else
 	skip "zsh" "it is not installed"
 fi
