@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "clock.h"
 #include "files.h"
 #include "policies.h"
 #include "state.h"
@@ -44,7 +45,10 @@ static void fill_state(struct state *s)
 	policy_set_lines(&s->policy,
 			 "tunnel = wg0\ntunnel = tun*\nresolver = 10.64.0.1\nresolver = fe80::1%eth0\n"
 			 "resolver = [2001:db8::1]@853 via any\nendpoint = 192.0.2.9:1/udp,mark=7\n"
-			 "ports = 53,853,5353\naction = reject\nfragments = drop\nlog-group = 3\n");
+			 "ports = 53,853,5353\naction = reject\nfragments = drop\nlog-group = 3\n"
+			 "tunnel-kind = tun,wireguard\nownership = off\npause-max = 7\n");
+	s->pause_until_ms = UINT64_MAX;
+	s->no_watch = true;
 	strcpy(s->overrides[0].key, "tunnel");
 	strcpy(s->overrides[0].value, "wg0");
 	strcpy(s->overrides[1].key, "resolver");
@@ -66,6 +70,7 @@ static void assert_same_state(const struct state *a, const struct state *b)
 	free(left);
 	free(right);
 	assert_string_equal(a->config, b->config);
+	assert_true(a->pause_until_ms == b->pause_until_ms && a->no_watch == b->no_watch);
 	assert_int_equal(a->overrides_len, b->overrides_len);
 	for (size_t i = 0; i < a->overrides_len; i++) {
 		assert_string_equal(a->overrides[i].key, b->overrides[i].key);
@@ -212,6 +217,7 @@ static void test_foreign_files(void **state)
 		{ "another version", "[state]\nversion = 2\n[end]\nlines = 1\n" },
 		{ "another namespace", "[state]\nversion = 1\nnetns = 4:1\n[end]\nlines = 2\n" },
 		{ "no version", "[policy]\nmode = both\n[end]\nlines = 1\n" },
+		{ "unknown header", "[state]\nversion = 1\nx = y\n[end]\nlines = 2\n" },
 		{ "unknown section", "[state]\nversion = 1\n[x]\na = b\n[end]\nlines = 2\n" },
 		{ "unknown key", "[state]\nversion = 1\n[policy]\na = b\n[end]\nlines = 2\n" },
 		{ "bad value", "[state]\nversion = 1\n[policy]\nmode = x\n[end]\nlines = 2\n" },
@@ -250,6 +256,117 @@ static void test_foreign_files(void **state)
 	KNOWN_DEFECT(ignored, "a state file with an unknown key counts as no state file");
 }
 
+/* The first section: what a field of it may hold, and what is none. */
+static void test_headers(void **state)
+{
+	static const struct {
+		const char *line;
+		int err;
+		bool no_watch;
+		uint64_t pause_until_ms;
+		const char *why;
+	} rows[] = {
+		{ .line = "watch = yes" },
+		{ .line = "watch = no", .no_watch = true },
+		{ .line = "pause = 1", .pause_until_ms = 1 },
+		{ .line = "pause = 18446744073709551615", .pause_until_ms = UINT64_MAX },
+		{ .line = "pause = ",
+		  .err = -EINVAL,
+		  .why = "pause \"\": expected version, netns, config, watch or pause" },
+		{ .line = "pause = soon",
+		  .err = -EINVAL,
+		  .why = "pause \"soon\": expected version, netns, config, watch or pause" },
+		{ .line = "paused = 1",
+		  .err = -EINVAL,
+		  .why = "paused \"1\": expected version, netns, config, watch or pause" },
+	};
+	char path[PATH_SIZE], text[256], err[CONFIG_ERR], expected[CONFIG_ERR];
+	struct rundir rd;
+	struct state s;
+
+	open_rundir(&rd, *state);
+	snprintf(path, sizeof(path), "%.100s/state", (char *)*state);
+	for (size_t i = 0; i < LEN(rows); i++) {
+		snprintf(text, sizeof(text), "[state]\nversion = 1\n%s\n[end]\nlines = 2\n",
+			 rows[i].line);
+		write_file(path, text, strlen(text));
+		assert_row(load(&rd, &s, err) == rows[i].err, rows[i].line, "said %s", err);
+		assert_row(s.no_watch == rows[i].no_watch, rows[i].line, "watch");
+		assert_row(s.pause_until_ms == rows[i].pause_until_ms, rows[i].line, "pause");
+		snprintf(expected, sizeof(expected), "%s:3: %s", path, rows[i].why ?: "");
+		assert_row(!rows[i].why || !strcmp(err, expected), rows[i].line, "said %s", err);
+		state_fini(&s);
+	}
+	rundir_close(&rd);
+}
+
+/* What is left of a pause is what the rules are open for; over, they are shut. */
+static void test_pause(void **state)
+{
+	struct policy p = policy_from_lines("tunnel = wg0\n");
+	const uint64_t now = clock_boottime_ms(), hour = 3600000;
+	const uint64_t untils[] = { 0, 1, now > 5 ? now - 5 : 1, now + hour };
+
+	(void)state;
+	for (size_t i = 0; i < LEN(untils); i++) {
+		struct ruleset rules;
+		struct state s;
+		uint64_t left;
+
+		state_init(&s);
+		s.pause_until_ms = untils[i];
+		left = state_pause_left_ms(&s);
+		assert_int_equal(state_build_rules(&s, &p, FRAGMENTS_DEFRAG, &rules), 0);
+		for (size_t k = 0; k < rules.sets_len; k++) {
+			const struct set *set = &rules.sets[k];
+
+			if (strcmp(set->name, "pause"))
+				continue;
+			assert_int_equal(set->elems_len, untils[i] > now ? 2 : 0);
+			assert_true(set->timeout_ms <= left);
+		}
+		/* A test that is held up for minutes is still right. */
+		if (untils[i] > now)
+			assert_in_range(left, hour - 600000, hour);
+		else
+			assert_int_equal(left, 0);
+		ruleset_fini(&rules);
+		state_fini(&s);
+	}
+	policy_fini(&p);
+}
+
+/* `disable` is the last word until the next record is in place, not only prepared. */
+static void test_off(void **state)
+{
+	char err[CONFIG_ERR];
+	struct rundir rd;
+	struct state s;
+
+	open_rundir(&rd, *state);
+	state_init(&s);
+	assert_false(state_is_off(&rd) || state_exists(&rd));
+	for (int i = 0; i < 2; i++) {
+		save(&rd, &s);
+		assert_true(state_exists(&rd) && !state_is_off(&rd));
+		assert_int_equal(state_remove(&rd, err), 0);
+		assert_true(!state_exists(&rd) && state_is_off(&rd));
+		assert_int_equal(state_prepare(&rd, &s, err), 0);
+		assert_true(!state_exists(&rd) && state_is_off(&rd));
+		state_discard(&rd);
+		assert_true(state_is_off(&rd));
+	}
+	/* A second `disable`, and one with nothing before it. */
+	assert_int_equal(state_remove(&rd, err), 0);
+	assert_true(state_is_off(&rd));
+	/* The mark is never followed to somebody else's file. */
+	assert_int_equal(unlinkat(rd.dir_fd, "off", 0), 0);
+	assert_int_equal(symlinkat("elsewhere", rd.dir_fd, "off"), 0);
+	assert_int_equal(state_remove(&rd, err), 0);
+	assert_int_equal(faccessat(rd.dir_fd, "elsewhere", F_OK, 0), -1);
+	rundir_close(&rd);
+}
+
 static void test_replaced_whole(void **state)
 {
 	char path[PATH_SIZE], err[CONFIG_ERR];
@@ -278,32 +395,6 @@ static void test_replaced_whole(void **state)
 	assert_int_equal(state_remove(&rd, err), 0);
 	assert_int_equal(load(&rd, &back, err), -ENOENT);
 	rundir_close(&rd);
-}
-
-static void test_rundir(void **state)
-{
-	char path[PATH_SIZE], err[CONFIG_ERR] = "", expected[CONFIG_ERR], longer[STATE_PATH + 1];
-	struct rundir rd;
-	struct stat st;
-
-	snprintf(path, sizeof(path), "%.100s/run", (char *)*state);
-	assert_int_equal(rundir_open_read(&rd, path, err), -ENOENT);
-	open_rundir(&rd, path);
-	assert_int_equal(fstat(rd.dir_fd, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0700);
-	rundir_close(&rd);
-	/* Somebody else could put a state there. */
-	assert_int_equal(chmod(path, 0777), 0);
-	assert_int_equal(rundir_open(&rd, path, err), -EACCES);
-	snprintf(expected, sizeof(expected), "%s: expected a directory that only root may write to",
-		 path);
-	assert_string_equal(err, expected);
-	assert_int_equal(chmod(path, 0700), 0);
-	memset(longer, 'x', sizeof(longer) - 1);
-	longer[sizeof(longer) - 1] = '\0';
-	assert_true(rundir_open(&rd, longer, err) < 0);
-	snprintf(longer, sizeof(longer), "%.100s/lock", path);
-	assert_int_equal(unlink(longer), 0);
 }
 
 /* Sorted and each once, in whatever order they come. */
@@ -423,11 +514,10 @@ static void test_odd_paths(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_round_trip),	   TEST(test_truncated),
-		TEST(test_lines_changed),  TEST(test_foreign_files),
-		TEST(test_replaced_whole), TEST(test_rundir),
-		TEST(test_pins),	   TEST(test_ups),
-		TEST(test_odd_names),	   TEST(test_odd_paths),
+		TEST(test_round_trip),	  TEST(test_truncated),	     TEST(test_lines_changed),
+		TEST(test_foreign_files), TEST(test_replaced_whole), TEST(test_off),
+		TEST(test_headers),	  TEST(test_pause),	     TEST(test_pins),
+		TEST(test_ups),		  TEST(test_odd_names),	     TEST(test_odd_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

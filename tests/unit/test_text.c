@@ -226,6 +226,74 @@ static void test_number_parse(void **state)
 	}
 }
 
+static void test_duration_parse(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t max_s, expected; /* 0: refused */
+	} rows[] = {
+		{ "90", 3600, 90 },
+		{ "90s", 3600, 90 },
+		{ "5m", 3600, 300 },
+		{ "1h", 3600, 3600 },
+		{ "60m", 3600, 3600 },
+		{ "3600", 3600, 3600 },
+		{ "24h", 86400, 86400 },
+		{ "1", 1, 1 },
+		{ "1s", 1, 1 },
+		{ "007m", 3600, 420 }, /* decimal, never octal */
+		{ "4294967295", UINT32_MAX, UINT32_MAX },
+		{ "71582788m", UINT32_MAX, 71582788U * 60 },
+		{ "1193046h", UINT32_MAX, 1193046U * 3600 },
+		/* over the limit, by one, by units, by what 32 and 64 bits hold */
+		{ "3601", 3600, 0 },
+		{ "61m", 3600, 0 },
+		{ "2h", 3600, 0 },
+		{ "1m", 59, 0 },
+		{ "1h", 3599, 0 },
+		{ "4294967296", UINT32_MAX, 0 },
+		{ "71582789m", UINT32_MAX, 0 },
+		{ "1193047h", UINT32_MAX, 0 },
+		{ "4294967297h", UINT32_MAX, 0 },
+		{ "99999999999", UINT32_MAX, 0 },
+		{ "99999999999999999999999999h", UINT32_MAX, 0 },
+		/* none at all */
+		{ "0", 3600, 0 },
+		{ "0s", 3600, 0 },
+		{ "00h", 3600, 0 },
+		{ "", 3600, 0 },
+		{ "s", 3600, 0 },
+		{ "m", 3600, 0 },
+		{ "-5", 3600, 0 },
+		{ "-5m", 3600, 0 },
+		{ "+5m", 3600, 0 },
+		{ "5 m", 3600, 0 },
+		{ " 5m", 3600, 0 },
+		{ "5m ", 3600, 0 },
+		{ "5M", 3600, 0 },
+		{ "5min", 3600, 0 },
+		{ "5ms", 3600, 0 },
+		{ "5ss", 3600, 0 },
+		{ "1h30m", 86400, 0 },
+		{ "1.5h", 86400, 0 },
+		{ "1,5h", 86400, 0 },
+		{ "1d", 86400, 0 },
+		{ "1e3", 3600, 0 },
+		{ "five", 3600, 0 },
+		{ "5\nm", 3600, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		uint32_t seconds = 77;
+		const int err = duration_parse(rows[i].text, rows[i].max_s, &seconds);
+
+		assert_row(err == (rows[i].expected ? 0 : -EINVAL), rows[i].text, "returned %d",
+			   err);
+		assert_row(seconds == (rows[i].expected ?: 77), rows[i].text, "gave %u", seconds);
+	}
+}
+
 static void test_proto(void **state)
 {
 	static const char *const bad[] = { "", "UDP", "udp ", "icmp", "17", "udplite", "sctp" };
@@ -247,10 +315,10 @@ static void test_proto(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addr_parse),   cmocka_unit_test(test_addr_padding),
-		cmocka_unit_test(test_addr_cmp),     cmocka_unit_test(test_addr_kinds),
-		cmocka_unit_test(test_ifname_parse), cmocka_unit_test(test_number_parse),
-		cmocka_unit_test(test_proto),
+		cmocka_unit_test(test_addr_parse),     cmocka_unit_test(test_addr_padding),
+		cmocka_unit_test(test_addr_cmp),       cmocka_unit_test(test_addr_kinds),
+		cmocka_unit_test(test_ifname_parse),   cmocka_unit_test(test_number_parse),
+		cmocka_unit_test(test_duration_parse), cmocka_unit_test(test_proto),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
