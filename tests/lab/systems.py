@@ -31,17 +31,16 @@ table inet lab_box {
 
 UDHCPC_SCRIPT = """#!/bin/sh
 # What a distribution's script does, as far as it concerns name queries.
-case $1 in
-bound)
+event=$1
+if [ "$event" = bound ]; then
     ip address add "$ip/$mask" dev "$interface"
-    set -- "$1" $staticroutes
-    while [ $# -gt 2 ]; do
-        ip route add "$2" via "$3" dev "$interface"
+    set -- $staticroutes
+    while [ $# -ge 2 ]; do
+        ip route add "$1" via "$2" dev "$interface"
         shift 2
-        set -- bound "$@"
-    done ;;
-esac
-echo "$1 $ip $dns" >>{log}
+    done
+fi
+echo "$event $ip $dns" >>{log}
 """
 
 
@@ -192,3 +191,54 @@ class DhcpClient:
             if address:
                 self.lab.host.run(["ip", "address", "flush", "to", address,
                                    "dev", self.link], check=False)
+
+
+class RogueNetwork:
+    """A network that the host joins by its link wifi0, and whose owner wants
+    its queries: a DHCP server that leads `resolver` there, and its double."""
+
+    link = "wifi0"
+
+    def __init__(self, lab, gateway, resolver):
+        self.lab, self.gateway = lab, gateway
+        self.namespace = netns.Namespace("rogue")
+        netns.ip(f"link add {self.link} netns host type veth "
+                 "peer name eth0 netns rogue")
+        labnet.add_addresses(self.namespace, "eth0", f"{gateway}/24")
+        labnet.add_addresses(self.namespace, "lo", resolver)
+        lab.host.ip(f"link set {self.link} up")
+        self.forger = SlowResolver(self.namespace, resolver, 0, tag="forged")
+        self.server = self.client = None
+
+    def join(self, *routes):
+        """The host takes a lease, and with it routes (option 121, RFC 3442)."""
+        network = self.gateway.rpartition(".")[0]
+        words = ",".join(f"{route},{self.gateway}" for route in routes)
+        option = [f"--dhcp-option=121,{words}"] if routes else []
+        self.server = dnsmasq(
+            self.lab, self.namespace, "--port=0", "--interface=eth0",
+            f"--dhcp-range={network}.100,{network}.150,2m", "--no-ping",
+            "--dhcp-authoritative", "--dhcp-option=option:router",
+            f"--dhcp-leasefile={self.lab.dir}/leases-rogue", *option)
+        self.client = DhcpClient(self.lab, self.link)
+        self.client.wait_for("bound")
+        netns.wait_until(
+            lambda: labnet.can_reach(self.lab.host, self.gateway, self.link),
+            "the host reaches the rogue network")
+
+    @contextlib.contextmanager
+    def watch(self):
+        """A capture of what comes from the host, complete when left."""
+        with Capture(self.namespace, "eth0") as capture:
+            yield capture
+            capture.wait_for(send_sentinels(self.lab.host, self.gateway,
+                                            self.link))
+
+    def close(self):
+        if self.client:
+            self.client.stop()
+        if self.server:
+            netns.stop(self.server.process)
+        self.forger.stop()
+        self.lab.host.ip(f"link del {self.link}")
+        self.namespace.delete()
