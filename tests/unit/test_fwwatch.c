@@ -1,0 +1,355 @@
+/* fwwatch.h: whose commits are told, by real ones in a network namespace of the test's own */
+#include "unit.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "child.h"
+#include "fwsock.h"
+#include "fwwatch.h"
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nfnetlink.h>
+
+#include "tables.h"
+
+#define POLICY "tunnel = wg0\nresolver = 10.0.0.1\n"
+
+/* Two programs that commit, and the watcher, for whom `own` is the one that it commits by. */
+struct scene {
+	struct fwsock own, other;
+	struct fwwatch fw;
+	struct ruleset rules;
+	struct fwevent ev;
+};
+
+static int begin(struct scene *s)
+{
+	if (child_isolate(CLONE_NEWNET))
+		return CHILD_SKIP;
+	CHECK(!fwsock_open(&s->own) && !fwsock_open(&s->other));
+	CHECK(fwsock_port(&s->own) != fwsock_port(&s->other));
+	CHECK(!fwwatch_open(&s->fw));
+	s->rules = rules_of(POLICY);
+	return 0;
+}
+
+#define BEGIN(scene)                             \
+	do {                                     \
+		const int begun_ = begin(scene); \
+		if (begun_)                      \
+			return begun_;           \
+	} while (0)
+
+static int end(struct scene *s)
+{
+	ruleset_fini(&s->rules);
+	fwwatch_close(&s->fw);
+	fwwatch_close(&s->fw);
+	fwsock_close(&s->own);
+	fwsock_close(&s->other);
+	return 0;
+}
+
+static int next(struct scene *s)
+{
+	return fwwatch_read(&s->fw, fwsock_port(&s->own), &s->ev);
+}
+
+/* Ends the transaction. */
+static int commit(struct fwsock *by, struct fwtxn *txn)
+{
+	struct fwtxn_fail fail;
+	const int err = fwtxn_commit(by, txn, 0, &fail);
+
+	fwtxn_fini(txn);
+	return err;
+}
+
+static void put_all(struct scene *s, struct fwtxn *txn)
+{
+	const struct fwtable nothing = { .generation = 1 };
+	bool settling;
+
+	(void)fwdiff_build(&nothing, &s->rules, false, txn, &settling);
+}
+
+static int install(struct scene *s, struct fwsock *by)
+{
+	struct fwtxn txn;
+
+	fwtxn_init(&txn);
+	put_all(s, &txn);
+	return commit(by, &txn);
+}
+
+static int flush(struct fwsock *by, const char *chain)
+{
+	struct fwtxn txn;
+
+	fwtxn_init(&txn);
+	fwtxn_flush_chain(&txn, chain);
+	return commit(by, &txn);
+}
+
+/* Our own commits are none; the same by others are, each once. */
+static int run_whose(void)
+{
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(next(&s) == 0);
+	CHECK(!install(&s, &s.own));
+	CHECK(next(&s) == 0 && !s.ev.touched && !s.ev.lost);
+	CHECK(!flush(&s.own, "verdict"));
+	CHECK(next(&s) == 0);
+	CHECK(!flush(&s.other, "fragment"));
+	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.gone && !s.ev.lost);
+	CHECK(!strcmp(s.ev.what, "removal of a rule of chain fragment"));
+	CHECK(next(&s) == 0 && !s.ev.touched);
+	/* Between each other, and not read at once. */
+	CHECK(!flush(&s.other, "name_traffic"));
+	CHECK(!install(&s, &s.own));
+	CHECK(!flush(&s.other, "defrag"));
+	CHECK(next(&s) == 1 && strstr(s.ev.what, "chain name_traffic"));
+	CHECK(next(&s) == 1 && strstr(s.ev.what, "chain defrag"));
+	CHECK(next(&s) == 0);
+	return end(&s);
+}
+
+/* What has changed, in the words of a log. */
+static int run_what(void)
+{
+	static const struct chain odd = { .name = "ev\nil\x1b[31m" };
+	static const uint8_t elem[4] = { 192, 0, 2, 1 };
+	struct fwtxn txn;
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(!install(&s, &s.other));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "table"));
+	fwtxn_init(&txn);
+	fwtxn_add_elems(&txn, "resolver4", elem, 1, 4, 0);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "an element of set resolver4"));
+	fwtxn_init(&txn);
+	fwtxn_del_elems(&txn, "resolver4", elem, 1, 4);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "removal of an element of set resolver4"));
+	fwtxn_init(&txn);
+	fwtxn_add_counter(&txn, "mine");
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "object mine"));
+	/* Nothing of another program's names breaks a line. */
+	fwtxn_init(&txn);
+	fwtxn_add_chain(&txn, &odd);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "chain ev?il?[31m"));
+	/* Of many the first, but for the worst. */
+	fwtxn_init(&txn);
+	fwtxn_flush_chain(&txn, "verdict");
+	fwtxn_flush_chain(&txn, "fragment");
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "removal of a rule of chain verdict"));
+	fwtxn_init(&txn);
+	fwtxn_flush_chain(&txn, "name_traffic");
+	fwtxn_del_table(&txn, RULESET_TABLE);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && s.ev.gone && !strcmp(s.ev.what, "removal of table"));
+	CHECK(next(&s) == 0);
+	return end(&s);
+}
+
+/* Gone is what is gone at the end of the transaction. */
+static int run_gone(void)
+{
+	struct fwtxn txn;
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(!install(&s, &s.own));
+	fwtxn_init(&txn);
+	fwtxn_del_table(&txn, RULESET_TABLE);
+	put_all(&s, &txn);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.gone);
+	CHECK(next(&s) == 0);
+	fwtxn_init(&txn);
+	fwtxn_del_table(&txn, RULESET_TABLE);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(!install(&s, &s.other));
+	CHECK(next(&s) == 1 && s.ev.gone);
+	CHECK(next(&s) == 1 && !s.ev.gone); /* the next commit's own */
+	CHECK(next(&s) == 0);
+	return end(&s);
+}
+
+/* What is nobody's business of ours. */
+static int run_others_tables(void)
+{
+	struct fwtxn_fail fail;
+	struct nfgenmsg *nfg;
+	struct fwtxn txn;
+	struct scene s;
+
+	BEGIN(&s);
+	for (int i = 0; i < 2; i++) {
+		fwtxn_init(&txn);
+		txn.table = i ? "filter" : RULESET_BRIDGE;
+		put_all(&s, &txn);
+		CHECK(!commit(&s.other, &txn));
+		fwtxn_init(&txn);
+		fwtxn_del_table(&txn, i ? "filter" : RULESET_BRIDGE);
+		CHECK(!commit(&s.other, &txn));
+		CHECK(next(&s) == 0 && !s.ev.touched);
+	}
+	/* Our name in another family. */
+	fwtxn_init(&txn);
+	fwtxn_add_table(&txn, 0);
+	nfg = mnl_nlmsg_get_payload((struct nlmsghdr *)txn.buf);
+	CHECK(nfg->nfgen_family == NFPROTO_INET);
+	nfg->nfgen_family = NFPROTO_IPV4;
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 0);
+	/* What was refused, and what was only tried. */
+	CHECK(!install(&s, &s.own));
+	fwtxn_init(&txn);
+	fwtxn_flush_chain(&txn, "verdict");
+	fwtxn_flush_chain(&txn, "no such chain");
+	CHECK(fwtxn_commit(&s.other, &txn, 0, &fail) == -ENOENT);
+	fwtxn_fini(&txn);
+	fwtxn_init(&txn);
+	fwtxn_del_table(&txn, RULESET_TABLE);
+	CHECK(!fwtxn_validate(&s.other, &txn, &fail));
+	fwtxn_fini(&txn);
+	CHECK(next(&s) == 0 && !s.ev.touched);
+	CHECK(!flush(&s.other, "verdict")); /* and it did listen */
+	CHECK(next(&s) == 1);
+	return end(&s);
+}
+
+/* By whom.  The process id is that of the kernel's first namespace, so not ours to know. */
+static int run_by_whom(void)
+{
+	struct scene s;
+	uint32_t pid;
+	int status;
+	pid_t child;
+
+	BEGIN(&s);
+	CHECK(!install(&s, &s.own));
+	CHECK(!prctl(PR_SET_NAME, "a\nfoe\x1b[31m"));
+	CHECK(!flush(&s.other, "verdict"));
+	CHECK(next(&s) == 1 && s.ev.pid && !strcmp(s.ev.name, "a?foe?[31m"));
+	pid = s.ev.pid;
+	CHECK(!prctl(PR_SET_NAME, "fifteen-bytes-x"));
+	CHECK(!flush(&s.other, "fragment"));
+	CHECK(next(&s) == 1 && s.ev.pid == pid && !strcmp(s.ev.name, "fifteen-bytes-x"));
+	child = fork();
+	CHECK(child >= 0);
+	if (!child)
+		_exit(flush(&s.other, "defrag") != 0);
+	CHECK(waitpid(child, &status, 0) == child && !status);
+	CHECK(next(&s) == 1 && s.ev.pid && s.ev.pid != pid);
+	return end(&s);
+}
+
+/* A transaction that the kernel tells in many datagrams is one event. */
+static int run_long(void)
+{
+	uint8_t elems[400][4];
+	struct fwtxn txn;
+	struct scene s;
+
+	for (size_t i = 0; i < LEN(elems); i++)
+		memcpy(elems[i], (uint8_t[]){ 10, 1, (uint8_t)(i >> 8), (uint8_t)i }, 4);
+	BEGIN(&s);
+	CHECK(!install(&s, &s.own));
+	fwtxn_init(&txn);
+	for (size_t i = 0; i < LEN(elems); i++)
+		fwtxn_add_elems(&txn, "resolver4", elems[i], 1, 4, 0);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.lost);
+	CHECK(!strcmp(s.ev.what, "an element of set resolver4"));
+	CHECK(next(&s) == 0);
+	return end(&s);
+}
+
+/* Events that were dropped are told as such, and those after them as before. */
+static int run_lost(void)
+{
+	const int few = 4096, many = 1 << 20;
+	int lost = 0, got;
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(!setsockopt(fwwatch_fd(&s.fw), SOL_SOCKET, SO_RCVBUF, &few, sizeof(few)));
+	CHECK(!install(&s, &s.own));
+	for (int i = 0; i < 50; i++) {
+		struct fwtxn txn;
+
+		fwtxn_init(&txn);
+		put_all(&s, &txn);
+		CHECK(!commit(&s.other, &txn));
+		CHECK(!flush(&s.other, "verdict"));
+	}
+	for (int i = 0; i < 200 && (got = next(&s)) != 0; i++) {
+		CHECK(got == 1 && s.ev.lost != s.ev.touched);
+		lost += s.ev.lost;
+	}
+	CHECK(got == 0 && lost);
+	CHECK(!setsockopt(fwwatch_fd(&s.fw), SOL_SOCKET, SO_RCVBUF, &many, sizeof(many)));
+	CHECK(!flush(&s.other, "fragment"));
+	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.lost);
+	return end(&s);
+}
+
+/* A socket that is none any more says so, instead of nothing for ever. */
+static int run_broken(void)
+{
+	const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(null >= 0 && dup2(null, fwwatch_fd(&s.fw)) >= 0);
+	CHECK(next(&s) == -ENOTSOCK);
+	return end(&s);
+}
+
+static int run_refused(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[2] = { 0 };
+	struct fwwatch fw;
+
+	if (child_isolate(CLONE_NEWNET))
+		return CHILD_SKIP;
+	CHECK(!syscall(SYS_capset, &header, none));
+	CHECK(fwwatch_open(&fw) == -EPERM);
+	fwwatch_close(&fw);
+	return 0;
+}
+
+CHILD_TEST(test_whose, run_whose)
+CHILD_TEST(test_what, run_what)
+CHILD_TEST(test_gone, run_gone)
+CHILD_TEST(test_others_tables, run_others_tables)
+CHILD_TEST(test_by_whom, run_by_whom)
+CHILD_TEST(test_long, run_long)
+CHILD_TEST(test_lost, run_lost)
+CHILD_TEST(test_broken, run_broken)
+CHILD_TEST(test_refused, run_refused)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_whose),	cmocka_unit_test(test_what),
+		cmocka_unit_test(test_gone),	cmocka_unit_test(test_others_tables),
+		cmocka_unit_test(test_by_whom), cmocka_unit_test(test_long),
+		cmocka_unit_test(test_lost),	cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
