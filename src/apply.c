@@ -24,7 +24,7 @@
 static bool has_tunnel_link(const struct policy *p, const struct netstate *ns)
 {
 	for (size_t i = 0; i < ns->links_len; i++)
-		if (policy_is_tunnel(p, ns->links[i].name))
+		if (policy_is_tunnel_link(p, ns->links[i].name, ns->links[i].kind))
 			return true;
 	return false;
 }
@@ -53,7 +53,7 @@ static int pin_resolvers(const struct policy *p, struct netstate *ns, struct sta
 	for (size_t i = 0; !err && i < ns->routes_len; i++) {
 		const struct link *link = netstate_link(ns, ns->routes[i].link);
 
-		if (link && policy_is_tunnel(p, link->name))
+		if (link && policy_is_tunnel_link(p, link->name, link->kind))
 			err = state_add_pin(s, &ns->routes[i].addr);
 	}
 	free(addrs);
@@ -226,25 +226,25 @@ static int put_all(struct fwsock *fs, const struct ruleset *rules, bool own, str
 }
 
 /*
- * An ordinary table becomes an owned one only by being made anew, and packets
- * pass between a base chain's end and its successor's start, even in one
- * transaction.  The second table has the same rules by then; the next round
- * finds it and takes it away.
+ * An ordinary table becomes an owned one, and the reverse, only by being made
+ * anew, and packets pass between a base chain's end and its successor's start,
+ * even in one transaction.  The second table has the same rules by then; the
+ * next round finds it and takes it away.
  */
-static int take_ownership(struct fwsock *fs, const struct ruleset *rules,
-			  char reterr_text[CONFIG_ERR])
+static int change_ownership(struct fwsock *fs, const struct ruleset *rules, bool own,
+			    char reterr_text[CONFIG_ERR])
 {
 	struct fwtxn txn;
 	int err;
 
 	fwtxn_init(&txn);
 	txn.table = RULESET_BRIDGE;
-	err = put_all(fs, rules, true, &txn, reterr_text);
+	err = put_all(fs, rules, own, &txn, reterr_text);
 	fwtxn_fini(&txn);
 	if (err)
 		return err;
 	fwtxn_del_table(&txn, RULESET_TABLE);
-	err = put_all(fs, rules, true, &txn, reterr_text);
+	err = put_all(fs, rules, own, &txn, reterr_text);
 	fwtxn_fini(&txn);
 	return err == -ENOENT ? -ERESTART : err; /* somebody else has just removed it */
 }
@@ -252,6 +252,13 @@ static int take_ownership(struct fwsock *fs, const struct ruleset *rules,
 static bool is_owned_by_other(const struct fwsock *fs, const struct seen *seen)
 {
 	return seen->present && seen->flags & FWTXN_TABLE_OWNER && seen->owner != fwsock_port(fs);
+}
+
+static bool is_wrongly_owned(const struct seen *seen, unsigned int flags)
+{
+	const bool owned = seen->flags & FWTXN_TABLE_PERSIST;
+
+	return seen->present && ((flags & APPLY_OWN && !owned) || (flags & APPLY_DISOWN && owned));
 }
 
 /*
@@ -280,13 +287,13 @@ static int commit_round(struct fwsock *fs, const struct ruleset *rules, unsigned
 		return err;
 	if (fwtxn_len(&txn) && !*report->first)
 		snprintf(report->first, sizeof(report->first), "%s", txn.notes[0].text);
-	if (fwtxn_len(&txn) && is_owned_by_other(fs, &seen)) {
+	if ((fwtxn_len(&txn) || is_wrongly_owned(&seen, flags)) && is_owned_by_other(fs, &seen)) {
 		snprintf(reterr_text, CONFIG_ERR,
 			 "nf_tables: table inet %s is owned by a process that does not answer here (netlink port %u), expected its watcher's run directory in --run-dir",
 			 RULESET_TABLE, seen.owner);
 		err = -EACCES;
-	} else if (own && seen.present && !(seen.flags & FWTXN_TABLE_PERSIST)) {
-		err = take_ownership(fs, rules, reterr_text);
+	} else if (is_wrongly_owned(&seen, flags)) {
+		err = change_ownership(fs, rules, own, reterr_text);
 		err = err ? err : 1;
 	} else if (fwtxn_len(&txn)) {
 		/* The generation keeps what was read true until the commit. */
@@ -301,7 +308,8 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
 		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
 	struct apply_report report = { 0 };
-	const int most = APPLY_COMMITS + !!(flags & APPLY_OWN) + !!(flags & APPLY_GONE);
+	const int most =
+		APPLY_COMMITS + !!(flags & (APPLY_OWN | APPLY_DISOWN)) + !!(flags & APPLY_GONE);
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 

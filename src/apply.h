@@ -38,7 +38,8 @@ enum apply_flag {
 	 * rules, so that no packet passes meanwhile.
 	 */
 	APPLY_OWN = 1 << 0,
-	APPLY_GONE = 1 << 1, /* somebody has just removed it: put it back first, look then */
+	APPLY_DISOWN = 1 << 1, /* the reverse, for an owned or orphaned one: make it ordinary */
+	APPLY_GONE = 1 << 2,   /* somebody has just removed it: put it back first, look then */
 };
 
 /*

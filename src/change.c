@@ -33,7 +33,9 @@ static void print_summary(const struct plan *plan, bool dry_run)
 	bool present = false;
 
 	for (size_t i = 0; i < plan->net.links_len; i++)
-		present |= plan->net.links[i].up && policy_is_tunnel(p, plan->net.links[i].name);
+		present |=
+			plan->net.links[i].up &&
+			policy_is_tunnel_link(p, plan->net.links[i].name, plan->net.links[i].kind);
 	printf("%s: name traffic to port", dry_run ? "the kernel would take these rules" :
 					   present ? "guarded" :
 						     "guarded, no tunnel is up");
@@ -102,7 +104,7 @@ int change_commit(struct session *ss, struct state *after, bool dry_run)
 		log_error("%s", text);
 	else if (err)
 		log_warning("%s", text);
-	if (err >= 0)
+	if (err >= 0 && !after->pause_until_ms)
 		print_summary(&plan, dry_run);
 	plan_fini(&plan);
 	if (err >= 0 && !dry_run && !ss->watched && !after->no_watch) {

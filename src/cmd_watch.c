@@ -4,9 +4,11 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd.h"
+#include "control.h"
 #include "daemon.h"
 #include "fwsock.h"
 #include "keeper.h"
@@ -15,7 +17,9 @@
 #include "privs.h"
 #include "rundir.h"
 
-#define FD_NAME "nftables" /* of the owning socket, where it is passed on */
+#define CLAIM_WAIT_MS 2000 /* for a watcher that is ending */
+#define CLAIM_POLL_MS 10
+#define FD_NAME	      "nftables" /* of the owning socket, where it is passed on */
 
 struct watch {
 	const struct cmdline *cl;
@@ -54,7 +58,7 @@ static void choose_log(void)
 	const bool nowhere =
 		fstat(STDERR_FILENO, &st) || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 
-	log_set_level(LOG_LEVEL_NOTICE);
+	log_raise_level(LOG_LEVEL_NOTICE);
 	log_open(notify_has_journal() ? LOG_SINK_JOURNAL :
 		 nowhere	      ? LOG_SINK_SYSLOG :
 					LOG_SINK_STDERR);
@@ -83,6 +87,34 @@ static int take_socket(void)
 	fd = dup(mnl_socket_get_fd(fs.nl));
 	fwsock_close(&fs);
 	return fd;
+}
+
+/*
+ * Be the one watcher here.  One that lost its keeper has the owning socket, and
+ * nobody to start it again: it hands that over and ends.  One that ends anyway,
+ * after `disable`, is waited for.
+ */
+static int claim(struct watch *w, const struct rundir *rd, int *ret_fd, char text[CONFIG_ERR])
+{
+	const struct timespec pause = { .tv_nsec = CLAIM_POLL_MS * 1000000L };
+	struct control_reply reply;
+	int err, fd = -1;
+
+	for (int waited_ms = 0;; waited_ms += CLAIM_POLL_MS) {
+		err = rundir_claim(rd, ret_fd, text);
+		if (err != -EBUSY || waited_ms >= CLAIM_WAIT_MS)
+			return err;
+		if (fd < 0 && !control_ask_fd(rd->dir_fd, rd->path, CONTROL_VERB_HANDOVER,
+					      CLAIM_WAIT_MS, &reply, &fd)) {
+			if (reply.result)
+				return err; /* it has a keeper, and stays */
+			if (fd >= 0) {
+				close(w->fd);
+				w->fd = fd;
+			}
+		}
+		nanosleep(&pause, NULL);
+	}
 }
 
 static int give_up_privileges(void)
@@ -114,7 +146,7 @@ int cmd_watch(const struct cmdline *cl)
 	}
 	err = rundir_open(&rd, cl->run_dir, text);
 	if (!err)
-		err = rundir_claim(&rd, &claim_fd, text);
+		err = claim(&w, &rd, &claim_fd, text);
 	if (err) {
 		log_error("%s", text);
 		return CMD_EXIT_FAILED;

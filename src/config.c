@@ -513,9 +513,10 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 	text_quotable(value, shown, sizeof(shown));
 	if (err == -E2BIG)
 		snprintf(reterr_text, CONFIG_ERR,
-			 "%s \"%s\": one too many, expected at most %d tunnels, %d resolvers, %d endpoints, %d endpoint names, %d ports",
+			 "%s \"%s\": one too many, expected at most %d tunnels, %d resolvers, %d endpoints, %d endpoint names, %d ports, %d kinds",
 			 name, shown, POLICY_MAX_TUNNELS, POLICY_MAX_RESOLVERS,
-			 POLICY_MAX_ENDPOINTS, POLICY_MAX_HOSTS, POLICY_MAX_PORTS);
+			 POLICY_MAX_ENDPOINTS, POLICY_MAX_HOSTS, POLICY_MAX_PORTS,
+			 POLICY_MAX_KINDS);
 	else if (err == -ENOMEM)
 		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": out of memory", name, shown);
 	else if (err)

@@ -8,8 +8,9 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define CONTROL_FILE "control"
 #define CONTROL_TMP  "control.new"
@@ -17,14 +18,6 @@
 #define ACCEPT_MAX   16	  /* a call: others in the loop have their turn */
 #define ASK_MAX	     4	  /* times that a command asks, if its request is not even read */
 #define ERRNO_MAX    4095 /* the kernel's MAX_ERRNO, include/linux/err.h */
-
-static uint64_t monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* --- both ends --- */
 
@@ -95,12 +88,55 @@ static void fill_reply(const struct control *c, const struct control_request *re
 	case CONTROL_VERB_COMMIT:
 	case CONTROL_VERB_CHECK:
 	case CONTROL_VERB_REMOVE:
+	case CONTROL_VERB_HANDOVER:
 		c->serve(c->ctx, request->verb, reply);
 		return;
 	}
 	reply->result = -EINVAL;
 	snprintf(reply->text, sizeof(reply->text), "verb %u: expected %u to %u", request->verb,
-		 CONTROL_VERB_STATUS, CONTROL_VERB_REMOVE);
+		 CONTROL_VERB_STATUS, CONTROL_VERB_HANDOVER);
+}
+
+/* One descriptor beside a message (unix(7), SCM_RIGHTS). */
+union fd_message {
+	struct cmsghdr header; /* for its alignment */
+	char room[CMSG_SPACE(sizeof(int))];
+};
+
+static ssize_t send_reply(int fd, const struct control_reply *reply, int pass_fd)
+{
+	struct iovec iov = { (void *)reply, sizeof(*reply) };
+	union fd_message beside = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *cmsg;
+
+	if (pass_fd >= 0) {
+		msg.msg_control = beside.room;
+		msg.msg_controllen = sizeof(beside.room);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cmsg), &pass_fd, sizeof(pass_fd));
+	}
+	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static ssize_t recv_reply(int fd, struct control_reply *reply, int *ret_fd)
+{
+	struct iovec iov = { reply, sizeof(*reply) };
+	union fd_message beside = { 0 };
+	struct msghdr msg = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = beside.room,
+			      .msg_controllen = sizeof(beside.room) };
+	const ssize_t len = recvmsg(fd, &msg, MSG_TRUNC | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *cmsg = len < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
+	    cmsg->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(cmsg), sizeof(*ret_fd));
+	return len;
 }
 
 /*
@@ -122,7 +158,8 @@ static void read_client(void *ctx)
 		reply.verb = request.verb;
 		fill_reply(client->control, &request, &reply);
 		/* A client that does not wait for it has chosen so. */
-		(void)send(client->fd, &reply, sizeof(reply), MSG_DONTWAIT | MSG_NOSIGNAL);
+		(void)send_reply(client->fd, &reply, client->control->pass_fd);
+		client->control->pass_fd = -1;
 	}
 	drop_client(client);
 }
@@ -149,7 +186,8 @@ static void take_client(struct control *c, int fd)
 {
 	struct control_client *client = make_place(c);
 
-	*client = (struct control_client){ .control = c, .fd = fd, .came_ms = monotonic_ms() };
+	*client =
+		(struct control_client){ .control = c, .fd = fd, .came_ms = clock_monotonic_ms() };
 	if (loop_add(c->loop, fd, read_client, client))
 		drop_client(client);
 	else
@@ -192,7 +230,7 @@ static void accept_clients(void *ctx)
 
 void control_expire(struct control *c, uint64_t now_ms)
 {
-	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+	for (size_t i = 0; c->loop && i < CONTROL_MAX_CLIENTS; i++) {
 		struct control_client *client = &c->clients[i];
 
 		if (client->fd >= 0 && now_ms > client->came_ms &&
@@ -262,7 +300,8 @@ int control_open(struct control *c, struct loop *l, int dir_fd, const char *dir_
 			       .ctx = ctx,
 			       .dir_fd = dir_fd,
 			       .listen_fd = -1,
-			       .spare_fd = -1 };
+			       .spare_fd = -1,
+			       .pass_fd = -1 };
 	for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
 		c->clients[i] = (struct control_client){ .control = c, .fd = -1 };
 	err = open_socket(c, dir_path);
@@ -331,7 +370,7 @@ static int sanitise_reply(struct control_reply *r)
 /* What is left until the deadline is how long the next call may block. */
 static int set_timeout(int fd, int option, uint64_t deadline_ms)
 {
-	const uint64_t now_ms = monotonic_ms();
+	const uint64_t now_ms = clock_monotonic_ms();
 	struct timeval left;
 
 	if (now_ms >= deadline_ms)
@@ -371,7 +410,7 @@ static int transfer_error(int err)
 
 /* send(2) the request, with reply NULL, or recv(2) the reply: bytes, or -errno. */
 static ssize_t transfer(int fd, const struct control_request *request, uint64_t deadline_ms,
-			struct control_reply *reply)
+			struct control_reply *reply, int *ret_fd)
 {
 	ssize_t len;
 	int err;
@@ -380,19 +419,19 @@ static ssize_t transfer(int fd, const struct control_request *request, uint64_t 
 		err = set_timeout(fd, reply ? SO_RCVTIMEO : SO_SNDTIMEO, deadline_ms);
 		if (err)
 			return err;
-		len = reply ? recv(fd, reply, sizeof(*reply), MSG_TRUNC) :
+		len = reply ? recv_reply(fd, reply, ret_fd) :
 			      send(fd, request, sizeof(*request), MSG_NOSIGNAL);
 	} while (len < 0 && (errno == EINTR || errno == EAGAIN));
 	return len < 0 ? transfer_error(-errno) : len;
 }
 
 static int exchange(int fd, const struct control_request *request, uint64_t deadline_ms,
-		    struct control_reply *reply)
+		    struct control_reply *reply, int *ret_fd)
 {
-	ssize_t len = transfer(fd, request, deadline_ms, NULL);
+	ssize_t len = transfer(fd, request, deadline_ms, NULL, NULL);
 
 	if (len >= 0)
-		len = transfer(fd, request, deadline_ms, reply);
+		len = transfer(fd, request, deadline_ms, reply, ret_fd);
 	if (len < 0)
 		return (int)len;
 	if (!len) /* it had read the request */
@@ -404,7 +443,7 @@ static int exchange(int fd, const struct control_request *request, uint64_t dead
 }
 
 static int ask_once(int dir_fd, const char *dir_path, const struct control_request *request,
-		    uint64_t deadline_ms, struct control_reply *reply)
+		    uint64_t deadline_ms, struct control_reply *reply, int *ret_fd)
 {
 	const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	int err;
@@ -413,23 +452,39 @@ static int ask_once(int dir_fd, const char *dir_path, const struct control_reque
 		return -errno;
 	err = connect_watcher(fd, dir_fd, dir_path, deadline_ms);
 	if (!err)
-		err = exchange(fd, request, deadline_ms, reply);
+		err = exchange(fd, request, deadline_ms, reply, ret_fd);
 	close(fd);
 	return err;
+}
+
+int control_ask_fd(int dir_fd, const char *dir_path, enum control_verb verb, int timeout_ms,
+		   struct control_reply *ret_reply, int *ret_fd)
+{
+	const struct control_request request = { .version = CONTROL_VERSION, .verb = verb };
+	const uint64_t deadline_ms =
+		clock_monotonic_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 1);
+	struct control_reply reply = { 0 };
+	int err = -EPIPE, passed_fd = -1;
+
+	/* Not taken: our place went to another in a crowd, or the watcher is just gone. */
+	for (int i = 0; i < ASK_MAX && err == -EPIPE; i++)
+		err = ask_once(dir_fd, dir_path, &request, deadline_ms, &reply, &passed_fd);
+	if (!err) {
+		*ret_reply = reply;
+		*ret_fd = passed_fd;
+	} else if (passed_fd >= 0) {
+		close(passed_fd);
+	}
+	return err == -EPIPE ? -ECONNRESET : err;
 }
 
 int control_ask(int dir_fd, const char *dir_path, enum control_verb verb, int timeout_ms,
 		struct control_reply *ret_reply)
 {
-	const struct control_request request = { .version = CONTROL_VERSION, .verb = verb };
-	const uint64_t deadline_ms = monotonic_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 1);
-	struct control_reply reply = { 0 };
-	int err = -EPIPE;
+	int fd = -1;
+	int err = control_ask_fd(dir_fd, dir_path, verb, timeout_ms, ret_reply, &fd);
 
-	/* Not taken: our place went to another in a crowd, or the watcher is just gone. */
-	for (int i = 0; i < ASK_MAX && err == -EPIPE; i++)
-		err = ask_once(dir_fd, dir_path, &request, deadline_ms, &reply);
-	if (!err)
-		*ret_reply = reply;
-	return err == -EPIPE ? -ECONNRESET : err;
+	if (fd >= 0)
+		close(fd);
+	return err;
 }

@@ -27,6 +27,7 @@ enum control_verb {
 	CONTROL_VERB_COMMIT,	 /* make the prepared record of the run directory be in force */
 	CONTROL_VERB_CHECK,	 /* have the kernel validate it */
 	CONTROL_VERB_REMOVE,	 /* lower the guard */
+	CONTROL_VERB_HANDOVER, /* give the owning socket away and end; refused where a keeper has it */
 };
 
 struct control_request {
@@ -46,7 +47,8 @@ struct control_reply {
 
 /*
  * Fill the reply, which is all zeros but for version and verb.  Called by the
- * loop; others wait meanwhile.  Must not call control_close().
+ * loop; others wait meanwhile.  Must not call control_close().  A descriptor put
+ * into control.pass_fd goes along with this reply, and stays the caller's.
  */
 typedef void control_serve_fn(void *ctx, enum control_verb verb, struct control_reply *reply);
 
@@ -57,6 +59,7 @@ struct control {
 	void *ctx;
 	int listen_fd, dir_fd; /* owned */
 	int spare_fd; /* owned; given up to refuse a client when all descriptors are used */
+	int pass_fd;  /* see control_serve_fn; -1: none */
 	dev_t dev;    /* of our socket file */
 	ino_t ino;
 	struct control_client {
@@ -87,7 +90,10 @@ void control_close(struct control *c);
 /* Whether "control" in this directory leads to our socket: if not, clients cannot find us. */
 bool control_is_in_place(const struct control *c, int dir_fd);
 
-/* Drop clients that came more than CONTROL_PATIENCE_MS ago; now_ms is CLOCK_MONOTONIC. */
+/*
+ * Drop clients that came more than CONTROL_PATIENCE_MS ago; now_ms is
+ * CLOCK_MONOTONIC.  Accepts one that is not open.
+ */
 void control_expire(struct control *c, uint64_t now_ms);
 
 /* --- a command's end --- */
@@ -108,5 +114,9 @@ void control_expire(struct control *c, uint64_t now_ms);
  */
 int control_ask(int dir_fd, const char *dir_path, enum control_verb verb, int timeout_ms,
 		struct control_reply *ret_reply);
+
+/* The same; *ret_fd is the descriptor that came along, the caller's from now on, or -1. */
+int control_ask_fd(int dir_fd, const char *dir_path, enum control_verb verb, int timeout_ms,
+		   struct control_reply *ret_reply, int *ret_fd);
 
 #endif

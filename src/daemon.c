@@ -15,6 +15,8 @@
 #include "privs.h"
 #include "reconcile.h"
 
+#define ALIVE_EVERY_MS 500
+#define PLACE_RETRY_MS 500
 #define PLACE_CHECK_MS 10000 /* the run directory, should inotify(7) be lacking */
 
 struct daemon {
@@ -25,15 +27,34 @@ struct daemon {
 	int signal_fd, inotify_fd, claim_fd; /* owned; -1: none */
 	int links_fd, rules_fd;		     /* as they are in the loop now */
 	uint64_t place_ms;		     /* when the run directory is looked at next */
-	pid_t keeper; /* our parent at start */
+	pid_t keeper;			     /* our parent at start */
+	uint64_t alive_ms;		     /* when the service manager was told last */
+	const char *said;		     /* what it was told */
 	bool ready, ending;
 };
+
+static bool is_held(const struct daemon *d)
+{
+	return d->options->held && getppid() == d->keeper;
+}
 
 static void fill_status(struct daemon *d, struct watch_status *st)
 {
 	reconcile_status(&d->rc, st);
 	st->pid = (uint32_t)getpid();
-	st->held = d->options->held && getppid() == d->keeper;
+	st->held = is_held(d);
+}
+
+/* Without its keeper the socket is ours alone, and a new watcher shall have it. */
+static void hand_over(struct daemon *d, struct control_reply *reply)
+{
+	if (is_held(d)) {
+		reply->result = -EBUSY;
+		snprintf(reply->text, sizeof(reply->text), "a watcher runs here already");
+		return;
+	}
+	d->control.pass_fd = mnl_socket_get_fd(d->rc.ss.fs.nl);
+	d->ending = true;
 }
 
 static void serve(void *ctx, enum control_verb verb, struct control_reply *reply)
@@ -52,6 +73,9 @@ static void serve(void *ctx, enum control_verb verb, struct control_reply *reply
 	case CONTROL_VERB_REMOVE:
 		reply->result = reconcile_remove(&d->rc, reply->text);
 		d->ending |= !reply->result && d->options->until_disable;
+		break;
+	case CONTROL_VERB_HANDOVER:
+		hand_over(d, reply);
 		break;
 	}
 	fill_status(d, &reply->status);
@@ -102,13 +126,15 @@ static void return_to_place(struct daemon *d)
 		err = open_control(d, text);
 	if (!err)
 		err = reconcile_record(&d->rc, text);
-	if (err)
-		log_event(LOG_LEVEL_ERROR, "lost-place", "%s, retrying in %d s", text,
-			  PLACE_CHECK_MS / 1000);
-	else
+	if (err) {
+		d->place_ms = clock_monotonic_ms() + PLACE_RETRY_MS;
+		log_event(LOG_LEVEL_ERROR, "lost-place", "%s, retrying in %d ms", text,
+			  PLACE_RETRY_MS);
+	} else {
 		log_event(LOG_LEVEL_WARNING, "lost-place",
 			  "%s: the run directory was lost or changed by somebody, made anew",
 			  rd->path);
+	}
 }
 
 static void read_inotify(void *ctx)
@@ -156,15 +182,30 @@ static void follow_fd(struct daemon *d, int *now, int wanted, loop_fn *fn)
 
 static void say_ready(struct daemon *d)
 {
-	if (!d->ready && (d->rc.planned || !(d->rc.ss.recorded || d->options->policy_comes))) {
+	const struct reconcile *rc = &d->rc;
+	const char *said = !rc->ss.recorded	? "not guarded" :
+			   rc->status.stale	? "guarded, a change was refused" :
+			   rc->follow.tunnel_up ? "guarded, a tunnel is up" :
+						  "guarded, no tunnel is up";
+
+	if (!d->ready && (rc->planned || !(rc->ss.recorded || d->options->policy_comes))) {
 		d->ready = true;
 		notify_ready();
 	}
-	if (d->ready)
-		notify_status("%s", !d->rc.ss.recorded ? "not guarded" :
-				    d->rc.status.stale ? "guarded, a change was refused" :
-				    d->rc.tunnel_up    ? "guarded, a tunnel is up" :
-							 "guarded, no tunnel is up");
+	if (d->ready && said != d->said)
+		notify_status("%s", said);
+	d->said = d->ready ? said : NULL;
+}
+
+/* Not at every event of a storm. */
+static void say_alive(struct daemon *d)
+{
+	const uint64_t now_ms = clock_monotonic_ms();
+
+	if (now_ms - d->alive_ms < ALIVE_EVERY_MS)
+		return;
+	d->alive_ms = now_ms;
+	notify_alive();
 }
 
 static int wait_ms(struct daemon *d)
@@ -186,7 +227,7 @@ static int run_loop(struct daemon *d)
 	while (!d->ending && !err) {
 		reconcile_run(&d->rc);
 		say_ready(d);
-		notify_alive();
+		say_alive(d);
 		control_expire(&d->control, clock_monotonic_ms());
 		if (d->place_ms <= clock_monotonic_ms()) {
 			d->place_ms = clock_monotonic_ms() + PLACE_CHECK_MS;

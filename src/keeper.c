@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -39,12 +40,15 @@ struct family {
 static pid_t fork_to(const struct family *f, int (*run)(void *ctx))
 {
 	const pid_t pid = fork();
+	int status;
 
 	if (pid)
 		return pid;
 	signal(SIGHUP, SIG_IGN); /* the keeper's to answer, also where a whole group is told */
 	sigprocmask(SIG_UNBLOCK, &f->signals, NULL);
-	_exit(run(f->k->ctx));
+	status = run(f->k->ctx);
+	fflush(stdout);
+	_exit(status);
 }
 
 static void start_watcher(struct family *f)

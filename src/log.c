@@ -18,6 +18,12 @@ void log_set_level(enum log_level level)
 	now.level = level;
 }
 
+void log_raise_level(enum log_level level)
+{
+	if (level > now.level)
+		now.level = level;
+}
+
 void log_set_journal(log_journal_fn *journal)
 {
 	now.journal = journal;

@@ -13,6 +13,9 @@ enum log_sink {
 /* What is said from now on; LOG_LEVEL_WARNING at start. */
 void log_set_level(enum log_level level);
 
+/* The same, but never less than before. */
+void log_raise_level(enum log_level level);
+
 /*
  * Where it is said from now on.  LOG_SINK_SYSLOG connects to the system's
  * logger at once; one that is absent or full costs messages, and one that is

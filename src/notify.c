@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -150,18 +149,6 @@ void notify_status(const char *format, ...)
 void notify_stopping(void)
 {
 	(void)tell("STOPPING=1", -1);
-}
-
-void notify_reloading(void)
-{
-	char message[64];
-	struct timespec now;
-
-	/* Type=notify-reload wants to know when: it may have asked twice. */
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	snprintf(message, sizeof(message), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
-		 (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
-	(void)tell(message, -1);
 }
 
 uint64_t notify_watchdog_ms(void)

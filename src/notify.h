@@ -22,12 +22,10 @@ bool notify_open(void);
 /* Whether stderr leads to the journal ($JOURNAL_STREAM, systemd.exec(5)): then LOG_SINK_JOURNAL. */
 bool notify_has_journal(void);
 
-/* sd_notify(3): READY=1; STATUS= (one line, cut at 255 bytes); STOPPING=1; RELOADING=1, which
- * notify_ready() ends. */
+/* sd_notify(3): READY=1; STATUS= (one line, cut at 255 bytes); STOPPING=1. */
 void notify_ready(void);
 void notify_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void notify_stopping(void);
-void notify_reloading(void);
 
 /*
  * The time within which notify_alive() is expected again and again, or 0 for

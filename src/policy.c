@@ -163,6 +163,15 @@ bool policy_is_tunnel(const struct policy *p, const char *ifname)
 	return false;
 }
 
+bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const char *kind)
+{
+	bool asked = !p->kinds_len;
+
+	for (size_t i = 0; i < p->kinds_len; i++)
+		asked |= !strncmp(p->kinds[i], kind, IFNAMSIZ);
+	return asked && policy_is_tunnel(p, ifname);
+}
+
 static int compare_numbers(uint32_t a, uint32_t b)
 {
 	return a < b ? -1 : a > b;

@@ -134,6 +134,9 @@ bool policy_is_tunnel(const struct policy *p, const char *ifname);
 bool policy_is_tunnel_kind(const char *kind);
 extern const char *const policy_tunnel_kinds[]; /* ends with NULL */
 
+/* The same of a link, by its name and, where the policy asks for kinds, by its kind. */
+bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const char *kind);
+
 /* One entry as it is written in the configuration file; buf of POLICY_TEXT bytes; returns buf. */
 #define POLICY_TEXT 128
 const char *tunnel_format(const struct tunnel *tunnel, char *buf);

@@ -17,16 +17,10 @@
 #define UNDO_EVERY_MS	  5
 #define FIGHT_OVER_MS	  10000
 #define UNDO_LOG_EVERY_MS 1000
-#define PINS_SAID	  8
 
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
-}
-
-static unsigned int flags_of(const struct reconcile *rc)
-{
-	return rc->ss.own ? APPLY_OWN : 0;
 }
 
 /* --- opening --- */
@@ -101,134 +95,7 @@ void reconcile_close(struct reconcile *rc)
 	rc->planned = false;
 }
 
-/* --- what a look finds around the rules --- */
-
-/* Whether this resolver is closed on any way but a tunnel. */
-static bool is_tied(const struct reconcile *rc, const struct resolver *r)
-{
-	const struct policy *p = &rc->plan.policy;
-
-	switch (r->path) {
-	case RESOLVER_PATH_STICKY:
-		return p->mode == POLICY_MODE_BOTH || pins_has(&rc->ss.before.pins, &r->addr);
-	case RESOLVER_PATH_TUNNEL:
-		return true;
-	case RESOLVER_PATH_LINK:
-		return policy_is_tunnel(p, r->link);
-	case RESOLVER_PATH_ANY:
-		break;
-	}
-	return false;
-}
-
-static void note_tried(struct watch_status *st, const struct addr *addr, const char *link)
-{
-	memmove(&st->tried[1], &st->tried[0], sizeof(st->tried) - sizeof(st->tried[0]));
-	st->tried[0] = (struct watch_tried){ .addr = *addr, .at_ms = clock_boottime_ms() };
-	memcpy(st->tried[0].link, link, IFNAMSIZ);
-	if (st->tried_len < WATCH_STATUS_TRIED)
-		st->tried_len++;
-}
-
-static bool was_outside(const struct reconcile *rc, const struct addr *addr, const char *link)
-{
-	for (size_t i = 0; i < rc->outside_len; i++)
-		if (!addr_cmp(&rc->outside[i].addr, addr) &&
-		    !strncmp(rc->outside[i].link, link, IFNAMSIZ))
-			return true;
-	return false;
-}
-
-/* Say which route would lead a tied resolver outside, once for each that tries. */
-static void follow_routes(struct reconcile *rc)
-{
-	typeof(rc->outside[0]) now[RECONCILE_MAX_FOLLOWED];
-	struct addr addrs[RECONCILE_MAX_FOLLOWED];
-	const struct policy *p = &rc->plan.policy;
-	struct netstate routes = { 0 };
-	size_t n = 0, now_len = 0;
-	char text[ADDR_TEXT];
-
-	for (size_t i = 0; i < p->resolvers_len && n < RECONCILE_MAX_FOLLOWED; i++)
-		if (is_tied(rc, &p->resolvers[i]) && !addr_is_linklocal(&p->resolvers[i].addr))
-			addrs[n++] = p->resolvers[i].addr;
-	if (n && netwatch_lookup_routes(&routes, addrs, n))
-		return;
-	for (size_t i = 0; i < n; i++) {
-		const struct link *link = netstate_link(&rc->plan.net, routes.routes[i].link);
-
-		if (!link || link->index == LOOPBACK_IFINDEX || policy_is_tunnel(p, link->name))
-			continue;
-		if (!was_outside(rc, &addrs[i], link->name)) {
-			note_tried(&rc->status, &addrs[i], link->name);
-			log_event(LOG_LEVEL_WARNING, "route-outside",
-				  "a route leads resolver %s outside the tunnel, through %s: queries to it are blocked there",
-				  addr_format(&addrs[i], text), link->name);
-		}
-		now[now_len].addr = addrs[i];
-		memcpy(now[now_len++].link, link->name, IFNAMSIZ);
-	}
-	memcpy(rc->outside, now, now_len * sizeof(now[0]));
-	rc->outside_len = now_len;
-	netstate_fini(&routes);
-}
-
-/* Say which link has a tunnel's name alone, once for each; and when the first comes, the last goes. */
-static void follow_links(struct reconcile *rc)
-{
-	const struct policy *p = &rc->plan.policy;
-	int odd[sizeof(rc->odd_links) / sizeof(rc->odd_links[0])] = { 0 };
-	size_t n = 0;
-	bool up = false;
-
-	for (size_t i = 0; i < rc->plan.net.links_len; i++) {
-		const struct link *l = &rc->plan.net.links[i];
-		bool known = false;
-
-		if (!policy_is_tunnel(p, l->name))
-			continue;
-		up |= l->up;
-		if (policy_is_tunnel_kind(l->kind) || n == sizeof(odd) / sizeof(odd[0]))
-			continue;
-		for (size_t k = 0; k < sizeof(odd) / sizeof(odd[0]); k++)
-			known |= rc->odd_links[k] == l->index;
-		if (!known)
-			log_event(LOG_LEVEL_WARNING, "tunnel-kind",
-				  "link %s has a tunnel's name, but is %s%s: %s", l->name,
-				  *l->kind ? "of kind " : "no tunnel", l->kind,
-				  p->kinds_len ? "refused unless its kind is asked for" :
-						 "accepted, as tunnel-kind = any says");
-		odd[n++] = l->index;
-	}
-	memcpy(rc->odd_links, odd, sizeof(odd));
-	if (up != rc->tunnel_up)
-		log_event(LOG_LEVEL_NOTICE, up ? "guarded" : "locked",
-			  up ? "a tunnel is up" :
-			       "no tunnel is up: name traffic goes to approved resolvers alone");
-	rc->tunnel_up = up;
-}
-
 /* --- looking --- */
-
-/* Which pins are new; with many at once the first ones stand for all. */
-static void say_pinned(const struct pins *before, const struct pins *now)
-{
-	char text[ADDR_TEXT];
-	size_t said = 0;
-
-	for (size_t i = 0; i < now->len && before->len + said < now->len; i++) {
-		if (pins_has(before, &now->addrs[i]))
-			continue;
-		if (++said > PINS_SAID)
-			break;
-		log_event(LOG_LEVEL_NOTICE, "pinned",
-			  "a route leads resolver %s through a tunnel: from now on it is open there only",
-			  addr_format(&now->addrs[i], text));
-	}
-	if (now->len > before->len + PINS_SAID)
-		log_event(LOG_LEVEL_NOTICE, "pinned", "and %zu more",
-			  now->len - before->len - PINS_SAID);
-}
 
 static int copy_pins(const struct pins *from, struct pins *ret_copy)
 {
@@ -328,7 +195,8 @@ static int commit_look(struct reconcile *rc, const struct plan *plan, bool pinne
 	}
 	if (pinned)
 		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
-	return apply_commit(&rc->ss.fs, plan, flags_of(rc), report, text);
+	return apply_commit(&rc->ss.fs, plan, session_apply_flags(&rc->ss, &rc->ss.before.policy),
+			    report, text);
 }
 
 /* Whether a pause has just ended by our clock; the kernel's may be behind, if we slept. */
@@ -353,9 +221,8 @@ static void finish_look(struct reconcile *rc, struct plan *plan, const struct pi
 		choose_filter(rc);
 	if (pause_ended)
 		write_record(rc);
-	say_pinned(before, &rc->ss.before.pins);
-	follow_routes(rc);
-	follow_links(rc);
+	follow_pins(before, &rc->ss.before.pins);
+	follow_plan(&rc->follow, &rc->plan, &rc->ss.before.pins, &rc->status);
 }
 
 /* The way for fragments that the kernel is known to have; FRAGMENTS_AUTO: ask it. */
@@ -422,8 +289,9 @@ static void undo(struct reconcile *rc)
 	err = ruleset_pause(&rc->plan.rules, state_pause_left_ms(&rc->ss.before));
 	if (!err)
 		err = apply_commit(&rc->ss.fs, &rc->plan,
-				   flags_of(rc) | (ev.gone ? (unsigned int)APPLY_GONE : 0), &report,
-				   text);
+				   session_apply_flags(&rc->ss, &rc->ss.before.policy) |
+					   (ev.gone ? (unsigned int)APPLY_GONE : 0),
+				   &report, text);
 	else
 		snprintf(text, sizeof(text), "out of memory");
 	if (report.commits)
@@ -619,8 +487,7 @@ int reconcile_commit(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 	keep_plan(rc, &plan);
 	say_fresh(rc);
 	choose_filter(rc);
-	follow_routes(rc);
-	follow_links(rc);
+	follow_plan(&rc->follow, &rc->plan, &rc->ss.before.pins, &rc->status);
 	return err;
 }
 
@@ -650,7 +517,7 @@ int reconcile_remove(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 		plan_fini(&rc->plan);
 	rc->planned = false;
 	rc->undo.touched = false;
-	rc->outside_len = 0;
+	rc->follow = (struct follow){ 0 };
 	rc->status.tried_len = 0;
 	say_fresh(rc);
 	return 0;

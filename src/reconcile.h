@@ -32,13 +32,12 @@
 #include <stdint.h>
 
 #include "apply.h"
+#include "follow.h"
 #include "fwwatch.h"
 #include "netwatch.h"
 #include "pace.h"
 #include "session.h"
 #include "watch_status.h"
-
-#define RECONCILE_MAX_FOLLOWED 256 /* resolvers whose route is followed for the log */
 
 struct reconcile {
 	struct session ss; /* ss.before: what was asked for, if ss.recorded */
@@ -55,13 +54,7 @@ struct reconcile {
 	uint64_t skew_ms;			 /* time spent suspended so far */
 	uint32_t generation;			 /* after the last look; 0: not known */
 	unsigned int audits;
-	struct {
-		struct addr addr;
-		char link[IFNAMSIZ];
-	} outside[RECONCILE_MAX_FOLLOWED]; /* closed resolvers that are routed outside now */
-	size_t outside_len;
-	int odd_links[16]; /* indexes of links that were warned of */
-	bool tunnel_up;
+	struct follow follow;
 	struct watch_status status;
 };
 

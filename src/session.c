@@ -153,6 +153,11 @@ int session_open_watch(struct session *ss, const char *run_dir, int fd,
 	return err;
 }
 
+unsigned int session_apply_flags(const struct session *ss, const struct policy *p)
+{
+	return p->ownership == OWNERSHIP_OFF ? APPLY_DISOWN : ss->own ? APPLY_OWN : 0;
+}
+
 /* The record could not be put in its place: back to what was in force. */
 static void undo(struct session *ss)
 {
@@ -167,7 +172,8 @@ static void undo(struct session *ss)
 	state_init(&s); /* the caller may have made its own of ss->before */
 	if (!state_read(&ss->rundir, &s, text) &&
 	    !plan_build(&ss->fs, &s, FRAGMENTS_AUTO, &plan, text)) {
-		(void)apply_commit(&ss->fs, &plan, ss->own ? APPLY_OWN : 0, NULL, text);
+		(void)apply_commit(&ss->fs, &plan, session_apply_flags(ss, &plan.policy), NULL,
+				   text);
 		plan_fini(&plan);
 	}
 	state_fini(&s);
@@ -181,7 +187,8 @@ int session_commit_here(struct session *ss, const struct plan *plan, const struc
 
 	if (err)
 		return err;
-	err = apply_commit(&ss->fs, plan, ss->own ? APPLY_OWN : 0, ret_report, reterr_text);
+	err = apply_commit(&ss->fs, plan, session_apply_flags(ss, &plan->policy), ret_report,
+			   reterr_text);
 	if (err < 0 && err != -EBUSY) {
 		state_discard(&ss->rundir);
 		return err;

@@ -57,6 +57,9 @@ int session_open_watch(struct session *ss, const char *run_dir, int fd,
 /* The way for fragments that the kernel is known to have, for plan_build(); FRAGMENTS_AUTO: ask it. */
 enum fragments session_known_fragments(const struct session *ss);
 
+/* How this session commits a policy, as far as ownership goes: of enum apply_flag. */
+unsigned int session_apply_flags(const struct session *ss, const struct policy *p);
+
 /*
  * Commit the plan, and make `after` the record of it; or have the watcher do
  * so, where one runs.  Blocks for the commit, at most SESSION_WATCHER_MS.

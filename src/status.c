@@ -149,7 +149,8 @@ static void judge_state(const struct fwtable *table, struct status *st)
 		return;
 	}
 	for (size_t i = 0; i < st->net.links_len; i++)
-		if (st->net.links[i].up && policy_is_tunnel(&st->policy, st->net.links[i].name))
+		if (st->net.links[i].up && policy_is_tunnel_link(&st->policy, st->net.links[i].name,
+								 st->net.links[i].kind))
 			st->state = GUARD_STATE_GUARDED;
 }
 
@@ -206,7 +207,7 @@ static int read_routes(const struct state *s, struct status *st)
 			link = netstate_link(&st->net, st->net.routes[i].link);
 		if (link)
 			memcpy(r->route, link->name, IFNAMSIZ);
-		r->through_tunnel = link && policy_is_tunnel(p, link->name);
+		r->through_tunnel = link && policy_is_tunnel_link(p, link->name, link->kind);
 	}
 	free(addrs);
 	return err;
@@ -261,12 +262,10 @@ static void warn_kinds(struct status *st)
 
 	for (size_t i = 0; i < st->net.links_len; i++) {
 		const struct link *l = &st->net.links[i];
-		bool asked = !p->kinds_len;
+		const bool asked = policy_is_tunnel_link(p, l->name, l->kind);
 
 		if (!policy_is_tunnel(p, l->name) || policy_is_tunnel_kind(l->kind))
 			continue;
-		for (size_t k = 0; k < p->kinds_len; k++)
-			asked |= !strncmp(p->kinds[k], l->kind, IFNAMSIZ);
 		if (!p->kinds_len || !asked)
 			warn(st, WARNING_TUNNEL_KIND,
 			     "link %s has a tunnel's name, but is %s%s: what leaves through it is %s",
@@ -276,16 +275,29 @@ static void warn_kinds(struct status *st)
 	}
 }
 
+static bool is_routed_through(const struct status *st, const struct addr *addr, const char *link)
+{
+	for (size_t i = 0; i < st->policy.resolvers_len; i++)
+		if (!addr_cmp(&st->resolvers[i].resolver.addr, addr) &&
+		    !strncmp(st->resolvers[i].route, link, IFNAMSIZ))
+			return true;
+	return false;
+}
+
 static void warn_routes_tried(struct status *st)
 {
 	const struct watch_status *w = &st->watch;
 	char text[ADDR_TEXT];
 
-	for (size_t i = 0; i < w->tried_len; i++)
+	for (size_t i = 0; i < w->tried_len; i++) {
+		/* One that still leads there has a warning already. */
+		if (is_routed_through(st, &w->tried[i].addr, w->tried[i].link))
+			continue;
 		warn(st, WARNING_ROUTE_TRIED,
 		     "%llu s ago a route led resolver %s outside the tunnel, through %s: queries to it are blocked there",
 		     (unsigned long long)(w->now_ms - w->tried[i].at_ms) / 1000,
 		     addr_format(&w->tried[i].addr, text), w->tried[i].link);
+	}
 }
 
 static void warn_watcher(struct status *st, bool wanted)
@@ -329,8 +341,8 @@ static bool is_open(struct status *st, const struct addr *addr)
 	if (netwatch_lookup_routes(&route, addr, 1))
 		return false;
 	link = netstate_link(&st->net, route.routes[0].link);
-	open = stays_on_host(link) ||
-	       (link && p->mode == POLICY_MODE_EITHER && policy_is_tunnel(p, link->name));
+	open = stays_on_host(link) || (link && p->mode == POLICY_MODE_EITHER &&
+				       policy_is_tunnel_link(p, link->name, link->kind));
 	netstate_fini(&route);
 	return open;
 }
