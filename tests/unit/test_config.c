@@ -242,7 +242,7 @@ static void test_one_too_many(void **state)
 {
 	static const char *const limits =
 		": one too many, expected at most 64 tunnels, 131072 resolvers, 1024 endpoints, "
-		"16 endpoint names, 16 ports";
+		"16 endpoint names, 16 ports, 32 kinds";
 	struct policy p;
 	char value[64], err[CONFIG_ERR] = "";
 
@@ -314,7 +314,8 @@ static void test_tunnel_kind(void **state)
 		assert_int_equal(config_set(&p, "tunnel-kind", value, err), 0);
 	}
 	assert_int_equal(config_set(&p, "tunnel-kind", "kind0", err), 0);
-	assert_int_equal(config_set(&p, "tunnel-kind", "kind", err), -E2BIG);
+	assert_int_equal(config_set(&p, "tunnel-kind", "tun,kind", err), -E2BIG);
+	assert_int_equal(p.kinds_len, POLICY_MAX_KINDS);
 	policy_fini(&p);
 }
 
