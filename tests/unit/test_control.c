@@ -135,13 +135,13 @@ static void test_each_version_and_verb(void **state)
 	}
 	assert_int_equal(w.served, 0);
 	for (unsigned int verb = 0; verb < 256; verb++) {
-		const bool known = verb >= CONTROL_VERB_STATUS && verb <= CONTROL_VERB_REMOVE;
+		const bool known = verb >= CONTROL_VERB_STATUS && verb <= CONTROL_VERB_HANDOVER;
 		const int fd = connect_raw(w.dir_fd);
 		const int answer = verb == CONTROL_VERB_CHECK ? 1 : -(int)verb;
 
 		send_request(fd, CONTROL_VERSION, verb);
 		turn(&w);
-		snprintf(text, sizeof(text), known ? "verb %u" : "verb %u: expected 1 to 4", verb);
+		snprintf(text, sizeof(text), known ? "verb %u" : "verb %u: expected 1 to 5", verb);
 		assert_reply(fd, known ? answer : -EINVAL, text);
 		assert_int_equal(w.served, served += known);
 	}
