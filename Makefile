@@ -126,6 +126,7 @@ MAN	 = $(DESTDIR)$(PREFIX)/share/man
 DOC	 = $(DESTDIR)$(PREFIX)/share/doc/leakguard
 BASHCOMP = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ZSHCOMP	 = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+UNITS	 = $(DESTDIR)$(PREFIX)/lib/systemd/system
 VERSION	 = $(shell sed -n 's/^.define CMD_VERSION[^"]*"\(.*\)"/\1/p' src/cmd.h)
 
 .PHONY: install uninstall dist
@@ -136,10 +137,14 @@ install: all
 	install -D -m 644 $(BUILD)/leakguard.bash $(BASHCOMP)/leakguard
 	install -D -m 644 $(BUILD)/_leakguard $(ZSHCOMP)/_leakguard
 	install -D -m 644 src/leakguard.conf.example $(DOC)/leakguard.conf.example
+	sed 's|/usr/sbin/|$(PREFIX)/sbin/|' scripts/service/systemd/leakguard.service \
+		>$(BUILD)/leakguard.service
+	install -D -m 644 $(BUILD)/leakguard.service $(UNITS)/leakguard.service
 
 uninstall:
 	rm -f $(SBIN)/leakguard $(MAN)/man8/leakguard.8 $(MAN)/man5/leakguard.conf.5 \
-		$(BASHCOMP)/leakguard $(ZSHCOMP)/_leakguard $(DOC)/leakguard.conf.example
+		$(BASHCOMP)/leakguard $(ZSHCOMP)/_leakguard $(DOC)/leakguard.conf.example \
+		$(UNITS)/leakguard.service
 	[ ! -d $(DOC) ] || rmdir --ignore-fail-on-non-empty $(DOC)
 
 dist:
