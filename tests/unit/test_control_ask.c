@@ -201,6 +201,44 @@ static void test_a_foreign_watcher_is_not_asked(void **state)
 	close(dir_fd);
 }
 
+/* A descriptor comes with the reply that it belongs to, once, and to who wants it. */
+static void test_handed_over(void **state)
+{
+	const int dir_fd = open_dir(*state);
+	const pid_t pid = start_watcher(*state);
+	const unsigned int fds = count_fds();
+	struct control_reply reply;
+	struct stat ours, passed;
+	int fd;
+
+	for (int i = 0; i < 2; i++) {
+		fd = 12345;
+		assert_int_equal(control_ask_fd(dir_fd, *state, CONTROL_VERB_HANDOVER, PLENTY_MS,
+						&reply, &fd),
+				 0);
+		assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+		assert_int_equal(fstat(fd, &passed), 0);
+		assert_int_equal(fstat(dir_fd, &ours), 0);
+		assert_true(passed.st_ino == ours.st_ino && passed.st_dev == ours.st_dev);
+		close(fd);
+		assert_int_equal(control_ask_fd(dir_fd, *state, CONTROL_VERB_STATUS, PLENTY_MS,
+						&reply, &fd),
+				 0);
+		assert_int_equal(fd, -1);
+		assert_int_equal(control_ask(dir_fd, *state, CONTROL_VERB_HANDOVER, PLENTY_MS,
+					     &reply),
+				 0);
+		assert_int_equal(count_fds(), fds);
+	}
+	kill_child(pid);
+	fd = 12345;
+	assert_int_equal(control_ask_fd(dir_fd, *state, CONTROL_VERB_HANDOVER, PLENTY_MS, &reply,
+					&fd),
+			 -ECONNREFUSED);
+	assert_int_equal(fd, 12345); /* written on success only */
+	close(dir_fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -208,6 +246,7 @@ int main(void)
 		IN_DIR(test_fake_watchers),
 		IN_DIR(test_timeout_under_signals),
 		IN_DIR(test_a_foreign_watcher_is_not_asked),
+		IN_DIR(test_handed_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

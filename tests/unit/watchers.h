@@ -39,6 +39,8 @@ static inline void serve(void *ctx, enum control_verb verb, struct control_reply
 	snprintf(reply->text, sizeof(reply->text), "verb %d", verb);
 	reply->status.pid = (uint32_t)getpid();
 	reply->status.undone = w->served;
+	if (verb == CONTROL_VERB_HANDOVER)
+		w->control.pass_fd = w->dir_fd;
 }
 
 static inline int open_watcher(struct watcher *w, const char *dir)
