@@ -73,7 +73,8 @@ static struct set *use_set(struct filler *f, const char *name, size_t fields_len
 	set->name = name;
 	set->fields_len = fields_len;
 	memcpy(set->fields, fields, fields_len * sizeof(*fields));
-	set->key_len = set_field_offset(set, fields_len);
+	/* As nft has it: padded only where another field follows. */
+	set->key_len = fields_len == 1 ? field_len(fields[0]) : set_field_offset(set, fields_len);
 	return set;
 }
 
@@ -229,7 +230,7 @@ static void fill_pause(struct filler *f)
 
 int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms)
 {
-	static const uint8_t keys[2][4] = { { PROTO_IPV4 }, { PROTO_IPV6 } };
+	static const uint8_t keys[] = { PROTO_IPV4, PROTO_IPV6 };
 
 	for (size_t i = 0; i < n; i++) {
 		struct set *set = &sets[i];

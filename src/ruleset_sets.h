@@ -33,7 +33,7 @@ struct set {
 	const char *name;
 	enum field fields[SET_MAX_FIELDS];
 	size_t fields_len;
-	size_t key_len; /* each field is padded to 4 bytes, as nf_tables registers are */
+	size_t key_len; /* of several fields each is padded to 4 bytes, as nf_tables registers are */
 	uint8_t *elems; /* owned; elems_len keys of key_len bytes, sorted, no two the same */
 	size_t elems_len, elems_room;
 	bool timed;	     /* its elements go by themselves */
