@@ -244,10 +244,10 @@ static void set_pause(struct fwtable *have, uint64_t first_ms, uint64_t last_ms)
 	struct fwset *set = set_of(have, "pause");
 
 	free(set->elems);
-	set->elems = calloc(2, 4);
+	set->elems = calloc(2, set->key_len);
 	assert_non_null(set->elems);
 	set->elems[0] = NFPROTO_IPV4;
-	set->elems[4] = NFPROTO_IPV6;
+	set->elems[set->key_len] = NFPROTO_IPV6;
 	set->elems_len = 2;
 	set->expires_min_ms = first_ms;
 	set->expires_max_ms = last_ms;

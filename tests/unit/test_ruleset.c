@@ -140,7 +140,8 @@ static void check_sets(const struct combination *c)
 		assert_row(set_named(&c->rules, set->name) == set, c->text, "two sets %s",
 			   set->name);
 		assert_row(set->elems_len || set->timed, c->text, "%s is empty", set->name);
-		assert_row(set->key_len == set_field_offset(set, set->fields_len) &&
+		assert_row((set->fields_len == 1 ||
+			    set->key_len == set_field_offset(set, set->fields_len)) &&
 				   set->key_len <= SET_MAX_KEY,
 			   c->text, "%s has keys of %zu bytes", set->name, set->key_len);
 		for (size_t k = 1; k < set->elems_len; k++)
@@ -349,7 +350,8 @@ static void test_pause(void **state)
 		assert_int_equal(ruleset_pause(&rs, 300000 + (uint64_t)i), 0);
 		assert_int_equal(set->elems_len, 2);
 		assert_int_equal(set->timeout_ms, 300000 + i);
-		assert_memory_equal(set->elems, "\2\0\0\0\12\0\0\0", 8);
+		assert_int_equal(set->elems[0], 2); /* NFPROTO_IPV4, NFPROTO_IPV6 */
+		assert_int_equal(set->elems[set->key_len], 10);
 	}
 	assert_int_equal(ruleset_pause(&rs, 0), 0);
 	assert_int_equal(set->elems_len, 0);
@@ -357,6 +359,26 @@ static void test_pause(void **state)
 	assert_false(set_named(&rs, "tunnel")->timeout_ms);
 	ruleset_fini(&rs);
 	policy_fini(&p);
+}
+
+/* nft pads the fields of a key of several only: else what it loads of a listing is another set. */
+static void test_key_of_one_field(void **state)
+{
+	struct combination c;
+	bool padded = false;
+
+	(void)state;
+	for (size_t i = 0; i < COMBINATIONS; i += 13) {
+		combination_init(&c, i);
+		for (size_t k = 0; k < c.rules.sets_len; k++) {
+			const struct set *set = &c.rules.sets[k];
+
+			padded |= set->fields_len == 1 && set->key_len != field_len(set->fields[0]);
+		}
+		combination_fini(&c);
+	}
+	KNOWN_DEFECT(padded, "a key of set pause is 4 bytes, nft's own is 1: a listing loaded by "
+			     "nft counts as altered");
 }
 
 /* The limits of a policy fit a ruleset. */
@@ -397,7 +419,7 @@ int main(void)
 		cmocka_unit_test(test_rules),	    cmocka_unit_test(test_floor),
 		cmocka_unit_test(test_sets),	    cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_base_chains), cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_pause),	    cmocka_unit_test(test_key_of_one_field),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
