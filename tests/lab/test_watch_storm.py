@@ -53,9 +53,9 @@ def lead_outside(address):
     return f"route del {address} via {labnet.TUNNEL_FAR.v4} dev tun0"
 
 
-def wait_pinned(guard, address):
+def wait_pinned(guard, address, timeout=30):
     netns.wait_until(lambda: is_pinned(guard, address),
-                     f"{address} is pinned", 30)
+                     f"{address} is pinned", timeout)
 
 
 def pin(lab, guard, address):
@@ -311,6 +311,32 @@ def test_a_storm_of_routes(lab, guard, tunnel, record_property):
 
     netns.wait_until(is_awake, "routes wake it", 30)
     pin(lab, guard, control)
+
+
+@pytest.mark.root
+@pytest.mark.xfail(strict=True, reason="the filter before is still in force")
+def test_a_route_that_comes_with_its_resolver(lab, guard, tunnel):
+    """Between the commit of a policy and the filter that goes with it."""
+    guard.enable(tunnel=tunnel.link, watch=True)
+    worker, late = family(guard)["worker"], WITNESSES[0]
+    Watched(guard)
+    tracer = subprocess.Popen(
+        ["strace", "-qq", "-p", str(worker.pid), "-e", "trace=/rename",
+         "-e", "inject=/rename:delay_enter=2s"], stderr=subprocess.DEVNULL)
+    try:
+        netns.wait_until(lambda: worker.status("TracerPid") != "0",
+                         "strace follows it")
+        guard.configure(f"tunnel = tun0\nresolver = {late}\n")
+        with lab.host.inside():
+            enable = subprocess.Popen(guard.command("enable"),
+                                      stdout=subprocess.DEVNULL)
+        netns.wait_until(lambda: late in guard.listing(), "it is approved")
+        lab.host.ip(lead_inside(late))
+        assert enable.wait(30) == 0
+    finally:
+        tracer.terminate()
+        tracer.wait(10)
+    wait_pinned(guard, late, 8)  # sooner than an audit
 
 
 # --- other people's transactions ---
