@@ -21,7 +21,7 @@ import netns
 from commits import OURS, Commits, deafen
 from firewalls import FIREWALLS, NFTABLES_CONF
 from guard import REPOSITORY
-from test_altered import ANYWHERE, EDITS, PUBLIC, TABLE
+from test_altered import ANYWHERE, EDITS, TABLE
 from test_update import TARGET, Load, control, report, settle
 from tools import (SOAK, Churn, Counter, build, comparable, generation,
                    run_inside)
@@ -54,9 +54,9 @@ CHANGES = {
         f"add element {TABLE} pause {{ ipv4, ipv6 }}",
     "paused for an hour":
         f"add element {TABLE} pause {{ ipv4 timeout 1h, ipv6 timeout 1h }}",
-    "public resolver added, twice":
-        f"add element {TABLE} resolver4 {{ {PUBLIC.v4} }}\n"
-        f"add element {TABLE} resolver6 {{ {PUBLIC.v6} }}",
+    "resolvers added, both families":
+        f"add element {TABLE} resolver4 {{ {TARGET.v4} }}\n"
+        f"add element {TABLE} resolver6 {{ {TARGET.v6} }}",
 }
 # Of all tables, not of ours alone.
 SWEEPS = {
