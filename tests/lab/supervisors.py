@@ -66,8 +66,8 @@ class ControlGroup:
             raise OSError("no control groups of version 2")
         with open("/proc/self/cgroup", encoding="ascii") as file:
             own = re.search(r"^0::(.*)$", file.read(), re.M).group(1)
-        self.path = f"{self.mount}/{own}/lab-{os.getpid()}"
-        os.mkdir(self.path)
+        # Where other runs of the lab have theirs, with the same process numbers.
+        self.path = tempfile.mkdtemp(prefix="lab-", dir=f"{self.mount}/{own}")
 
     def _groups(self):
         """Itself and those below, deepest first."""
