@@ -275,12 +275,11 @@ static int commit_round(struct fwsock *fs, const struct ruleset *rules, unsigned
 	struct fwtxn txn;
 	int err;
 
-	if (flags & APPLY_GONE) {
+	if (flags & APPLY_BLIND) {
 		fwtxn_init(&txn);
-		err = put_all(fs, rules, own, &txn, reterr_text);
-		snprintf(report->first, sizeof(report->first), "table %s", RULESET_TABLE);
+		err = fwdiff_build_blind(rules, own, &txn) ?: commit(fs, &txn, 0, reterr_text);
 		fwtxn_fini(&txn);
-		return err ? err : 1;
+		return err ? -ERESTART : 1; /* what it could not do, a look can */
 	}
 	err = read_difference(fs, rules, own, settle, &seen, &txn, reterr_text);
 	if (err)
@@ -309,14 +308,14 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
 {
 	struct apply_report report = { 0 };
 	const int most =
-		APPLY_COMMITS + !!(flags & (APPLY_OWN | APPLY_DISOWN)) + !!(flags & APPLY_GONE);
+		APPLY_COMMITS + !!(flags & (APPLY_OWN | APPLY_DISOWN)) + !!(flags & APPLY_BLIND);
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 
 	for (int i = 0; i < APPLY_TRIES; i++) {
 		err = commit_round(fs, &plan->rules, flags, commits > 0, i == APPLY_TRIES - 1,
 				   &report, why);
-		flags &= ~(unsigned int)APPLY_GONE;
+		flags &= ~(unsigned int)APPLY_BLIND;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;
 		if (!err || (err == 1 && commits == most) ||

@@ -39,7 +39,8 @@ enum apply_flag {
 	 */
 	APPLY_OWN = 1 << 0,
 	APPLY_DISOWN = 1 << 1, /* the reverse, for an owned or orphaned one: make it ordinary */
-	APPLY_GONE = 1 << 2,   /* somebody has just removed it: put it back first, look then */
+	APPLY_BLIND =
+		1 << 2, /* somebody has just changed it: put the rules back first, look then */
 };
 
 /*

@@ -293,6 +293,7 @@ static int parse_log_rate(struct policy *p, const char *value, const char **rete
 static int parse_tunnel_kind(struct policy *p, const char *value, const char **reterr_expects)
 {
 	char text[POLICY_MAX_KINDS * IFNAMSIZ], name[IFNAMSIZ], *save = NULL;
+	const size_t before = p->kinds_len;
 	int err = -EINVAL;
 
 	(void)reterr_expects;
@@ -310,12 +311,14 @@ static int parse_tunnel_kind(struct policy *p, const char *value, const char **r
 	strcpy(text, value);
 	for (char *w = strtok_r(text, ", \t", &save); w; w = strtok_r(NULL, ", \t", &save)) {
 		/* A kind is as long as a link's name may be, and written like one. */
-		err = ifname_parse(w, name);
+		err = !strcmp(w, "any") || !strcmp(w, "strict") ? -EINVAL : ifname_parse(w, name);
 		if (!err)
 			err = policy_add_kind(p, name);
 		if (err)
-			return err;
+			break;
 	}
+	if (err)
+		p->kinds_len = before;
 	return err;
 }
 

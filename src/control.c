@@ -129,7 +129,7 @@ static ssize_t recv_reply(int fd, struct control_reply *reply, int *ret_fd)
 	struct msghdr msg = { .msg_iov = &iov,
 			      .msg_iovlen = 1,
 			      .msg_control = beside.room,
-			      .msg_controllen = sizeof(beside.room) };
+			      .msg_controllen = CMSG_LEN(sizeof(int)) }; /* one, and no more */
 	const ssize_t len = recvmsg(fd, &msg, MSG_TRUNC | MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *cmsg = len < 0 ? NULL : CMSG_FIRSTHDR(&msg);
 

@@ -15,7 +15,9 @@
 #include "fwtxn.h"
 #include "ruleset.h"
 
-#define TIMED_SLACK_MS 2000
+#define TIMED_SLACK_MS 1000 /* between our clock and the kernel's, a reading or a commit apart */
+#define TIMED_LAST_MS  100  /* of so little a pause nothing is added any more */
+#define BLIND_ELEMS    64   /* more of them would keep the rules waiting: 5 to 10 us each */
 
 enum change {
 	CHANGE_NONE,
@@ -214,20 +216,11 @@ static void judge_mixtures(struct diff *d)
 			d->sets[i] = CHANGE_REMAKE;
 }
 
-/*
- * A pause that ends by a clock of its own: reading, and the commit before it,
- * take their time.  Below that, elements are on their way out by themselves.
- */
-static bool is_over(uint64_t left_ms)
-{
-	return left_ms <= TIMED_SLACK_MS;
-}
-
 static bool lasts_otherwise(const struct fwset *have, const struct set *want)
 {
 	const uint64_t wanted = want->timeout_ms;
 
-	if (!want->timed || !have->elems_len || !want->elems_len || is_over(wanted))
+	if (!want->timed || !have->elems_len || !want->elems_len)
 		return false;
 	return have->expires_max_ms > wanted + TIMED_SLACK_MS ||
 	       have->expires_min_ms + TIMED_SLACK_MS < wanted;
@@ -242,9 +235,9 @@ static void judge_timed(struct diff *d)
 
 		if (!want->timed || !have)
 			continue;
-		if (is_over(want->timeout_ms))
+		if (want->timeout_ms <= TIMED_LAST_MS)
 			d->elems[i].fresh = 0;
-		if (have->elems_len && is_over(have->expires_max_ms))
+		if (have->elems_len && have->expires_max_ms <= TIMED_SLACK_MS)
 			d->elems[i].gone = 0;
 	}
 }
@@ -384,7 +377,8 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool ow
 	only_adopts = put_table(&d, own);
 	put_removals(&d);
 	put_additions(&d);
-	if (have->bridge)
+	/* It stands in for a table that somebody took away meanwhile, until that is back. */
+	if (have->bridge && have->present)
 		fwtxn_del_table(txn, RULESET_BRIDGE);
 	other = fwtxn_len(txn) - only_adopts;
 	for (size_t i = 0; i < want->sets_len; i++) {
@@ -400,5 +394,32 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool ow
 		fwtxn_fini(txn);
 		fwtxn_init(txn);
 	}
+	return txn->err;
+}
+
+int fwdiff_build_blind(const struct ruleset *want, bool own, struct fwtxn *txn)
+{
+	char name[RULESET_NAME];
+
+	fwtxn_add_table(txn, own ? FWTXN_TABLE_OWNED : 0);
+	for (size_t i = 0; i < want->chains_len; i++)
+		fwtxn_add_chain(txn, &want->chains[i]);
+	for (size_t i = 0; i < want->chains_len; i++)
+		fwtxn_flush_chain(txn, want->chains[i].name);
+	for (size_t i = 0; i < want->counters_len; i++) {
+		snprintf(name, sizeof(name), "S%u", want->counters[i]);
+		fwtxn_add_counter(txn, name);
+	}
+	for (size_t i = 0; i < want->sets_len; i++) {
+		const struct set *set = &want->sets[i];
+
+		fwtxn_add_set(txn, set);
+		if (set->elems_len <= BLIND_ELEMS && !set->timed)
+			fwtxn_add_elems(txn, set->name, set->elems, set->elems_len, set->key_len,
+					0);
+	}
+	for (size_t i = 0; i < want->chains_len; i++)
+		for (size_t k = 0; k < want->chains[i].rules_len; k++)
+			fwtxn_add_rule(txn, want, &want->chains[i], &want->chains[i].rules[k]);
 	return txn->err;
 }

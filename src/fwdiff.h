@@ -23,4 +23,12 @@ struct ruleset;
 int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool own,
 		 struct fwtxn *txn, bool *ret_settling);
 
+/*
+ * The same without knowing what is there: what keeps packets in, chains with
+ * their rules, is put in place whatever stood there.  Of sets, which only ever
+ * allow, just the small ones are filled.  What else differs is left for a look.
+ * 0 or -ENOMEM.
+ */
+int fwdiff_build_blind(const struct ruleset *want, bool own, struct fwtxn *txn);
+
 #endif

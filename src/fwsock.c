@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -104,6 +105,32 @@ struct nlmsghdr *fwsock_begin(struct fwsock *fs, void *buf, uint16_t type, uint8
 	return nlh;
 }
 
+/* Whether the datagram ends an answer. */
+static bool has_end(const char *buf, int len)
+{
+	const struct nlmsghdr *nlh = (const void *)buf;
+
+	for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len))
+		if (nlh->nlmsg_type == NLMSG_DONE || nlh->nlmsg_type == NLMSG_ERROR)
+			return true;
+	return false;
+}
+
+/*
+ * The rest of a dump that is given up: until it has been read the kernel starts
+ * no other (EBUSY, __netlink_dump_start()).
+ */
+static void finish_dump(struct fwsock *fs, char buf[FWSOCK_BUF])
+{
+	for (int i = 0; i < MAX_STALE; i++) {
+		const ssize_t len = mnl_socket_recvfrom(fs->nl, buf, FWSOCK_BUF);
+
+		if ((len < 0 && errno != EINTR && errno != ENOBUFS) ||
+		    (len >= 0 && has_end(buf, (int)len)))
+			break;
+	}
+}
+
 int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb, void *data)
 {
 	const uint32_t portid = mnl_socket_get_portid(fs->nl);
@@ -124,6 +151,12 @@ int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb,
 			/* A stray answer to an earlier request that was given up: pass it by. */
 			ret = MNL_CB_OK;
 			continue;
+		}
+		if (ret < 0 && request->nlmsg_flags & NLM_F_DUMP && !has_end(buf, (int)len)) {
+			const int err = -errno;
+
+			finish_dump(fs, buf);
+			return err;
 		}
 		/* A dump ends with NLMSG_DONE; anything else is answered by one message. */
 		if (ret == MNL_CB_OK && !(request->nlmsg_flags & NLM_F_DUMP))

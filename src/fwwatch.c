@@ -101,17 +101,14 @@ static bool is_ours(const struct nlmsghdr *nlh)
 
 static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t type)
 {
-	const bool gone = type == NFT_MSG_DELTABLE;
 	const char *name = kinds[type].name ? attr_str(nlh, kinds[type].name) : NULL;
 
 	/* The first thing told stands for all, but for the worst. */
-	if (!fw->touched || gone)
+	if (!fw->touched || type == NFT_MSG_DELTABLE)
 		snprintf(fw->what, sizeof(fw->what), "%s%s%s%.32s",
 			 kinds[type].removal ? "removal of " : "", kinds[type].what,
 			 name ? " " : "", name ? name : "");
 	fw->touched = true;
-	/* A table made anew in the same transaction is there at its end. */
-	fw->gone = type == NFT_MSG_NEWTABLE ? false : fw->gone || gone;
 }
 
 /* The end of a transaction: whether it was one that touched us. */
@@ -122,7 +119,6 @@ static bool take_end(struct fwwatch *fw, const struct nlmsghdr *nlh, struct fwev
 	if (!fw->touched)
 		return false;
 	ev->touched = true;
-	ev->gone = fw->gone;
 	memcpy(ev->what, fw->what, sizeof(ev->what));
 	clean(ev->what);
 	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
@@ -134,7 +130,7 @@ static bool take_end(struct fwwatch *fw, const struct nlmsghdr *nlh, struct fwev
 			snprintf(ev->name, sizeof(ev->name), "%s", mnl_attr_get_str(attr));
 	}
 	clean(ev->name);
-	fw->touched = fw->gone = false;
+	fw->touched = false;
 	return true;
 }
 
@@ -159,6 +155,18 @@ static bool take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf
 	return found;
 }
 
+/*
+ * A socket that overflowed is told no more until it is empty, and says so only
+ * once (NETLINK_S_CONGESTED, net/netlink/af_netlink.c): what came meanwhile is
+ * lost as well.
+ */
+static int hears_again(struct fwwatch *fw, struct fwevent *ev)
+{
+	ev->lost = fw->deaf;
+	fw->deaf = false;
+	return ev->lost;
+}
+
 int fwwatch_read(struct fwwatch *fw, uint32_t own_port, struct fwevent *ret_event)
 {
 	_Alignas(struct nlmsghdr) char buf[FWSOCK_BUF];
@@ -172,10 +180,10 @@ int fwwatch_read(struct fwwatch *fw, uint32_t own_port, struct fwevent *ret_even
 		if (len < 0 && errno == EINTR)
 			continue;
 		if (len < 0 && errno == EAGAIN)
-			return 0;
+			return hears_again(fw, ret_event);
 		if ((len < 0 && errno == ENOBUFS) || (len >= 0 && msg.msg_flags & MSG_TRUNC)) {
-			fw->touched = fw->gone = false;
-			ret_event->lost = true;
+			fw->touched = false;
+			fw->deaf = ret_event->lost = true;
 			return 1;
 		}
 		if (len < 0)

@@ -17,15 +17,15 @@
 struct fwwatch {
 	struct fwsock events; /* owned; member of NFNLGRP_NFTABLES, non-blocking */
 	bool open;
+	bool deaf; /* events are dropped until all that are there have been read */
 	/* Of the transaction whose end (NEWGEN) has not been read yet. */
-	bool touched, gone;
+	bool touched;
 	char what[FWWATCH_WHAT];
 };
 
 /* A commit by somebody else. */
 struct fwevent {
 	bool touched;  /* our table, or what is in it */
-	bool gone;     /* our table was removed */
 	bool lost;     /* the kernel dropped events, or cut one short: anything may have happened */
 	uint32_t pid;  /* of the process that did it; 0 where the kernel does not say */
 	char name[16]; /* its name, cleaned; "" likewise */

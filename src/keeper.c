@@ -122,7 +122,7 @@ static void take_signal(struct family *f, int number)
 		reap(f);
 		break;
 	case SIGHUP:
-		if (!f->reload && !f->ending_ms)
+		if (f->reload <= 0 && !f->ending_ms)
 			f->reload = fork_to(f, f->k->reload);
 		break;
 	case SIGTERM:
@@ -163,6 +163,11 @@ int keeper_run(const struct keeper *k)
 	start_watcher(&f);
 	if (k->start)
 		f.start = fork_to(&f, k->start);
+	if (f.start < 0) {
+		log_error("cannot start: %s", strerror(errno));
+		f.status = 1;
+		end_watcher(&f);
+	}
 	while (!f.over) {
 		const int number = sigtimedwait(&f.signals, NULL, wait_time(&f, &buf));
 

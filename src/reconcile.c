@@ -290,7 +290,7 @@ static void undo(struct reconcile *rc)
 	if (!err)
 		err = apply_commit(&rc->ss.fs, &rc->plan,
 				   session_apply_flags(&rc->ss, &rc->ss.before.policy) |
-					   (ev.gone ? (unsigned int)APPLY_GONE : 0),
+					   (unsigned int)APPLY_BLIND,
 				   &report, text);
 	else
 		snprintf(text, sizeof(text), "out of memory");
@@ -357,7 +357,6 @@ void reconcile_read_rules(struct reconcile *rc)
 	}
 	if (!ev.touched)
 		return;
-	ev.gone |= rc->undo.touched && rc->undo.gone;
 	rc->undo = ev;
 	if (!bucket_take(&rc->undos, clock_monotonic_ms(), UNDO_BURST, UNDO_EVERY_MS)) {
 		if (!rc->status.fighting)

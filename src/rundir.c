@@ -144,6 +144,12 @@ int rundir_claim(const struct rundir *rd, int *ret_fd, char reterr_text[CONFIG_E
 	if (fcntl(fd, F_OFD_SETLK, &whole)) {
 		const int err = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
 
+		if (err != -EBUSY) {
+			snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, CLAIM_FILE,
+				 strerror(-err));
+			close(fd);
+			return err;
+		}
 		n = read(fd, pid, sizeof(pid) - 1);
 		pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
 		snprintf(reterr_text, CONFIG_ERR,

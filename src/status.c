@@ -418,14 +418,14 @@ static int read_around(struct fwsock *fs, const struct fwtable *table, const str
 		return err;
 	judge_state(table, st);
 	read_counters(table, st);
+	st->pause_left_ms = state_pause_left_ms(s);
+	warn_watcher(st, table->present && !s->no_watch);
 	if (!table->present)
 		return 0;
 	st->policy.fragments = fwdecode_fragments(table);
-	st->pause_left_ms = state_pause_left_ms(s);
 	st->owner = table->flags & FWTXN_TABLE_OWNER   ? TABLE_OWNER_SOCKET :
 		    table->flags & FWTXN_TABLE_PERSIST ? TABLE_OWNER_ORPHAN :
 							 TABLE_OWNER_NONE;
-	warn_watcher(st, !s->no_watch);
 	warn_tunnels(st);
 	warn_kinds(st);
 	warn_resolvers(st);
