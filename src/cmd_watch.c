@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "change.h"
 #include "cmd.h"
 #include "control.h"
 #include "daemon.h"
@@ -128,6 +129,21 @@ static int give_up_privileges(void)
 	return err;
 }
 
+/* Before anything is touched; `enable` reads them again. */
+static int check_options(const struct cmdline *cl)
+{
+	char text[CONFIG_ERR];
+	struct state s;
+	int err;
+
+	state_init(&s);
+	err = cmd_read_policy(&s, cl->config, cl->overrides, cl->overrides_len, text);
+	if (err)
+		log_error("%s", text);
+	state_fini(&s);
+	return err;
+}
+
 int cmd_watch(const struct cmdline *cl)
 {
 	struct watch w = { .cl = cl };
@@ -140,6 +156,9 @@ int cmd_watch(const struct cmdline *cl)
 	w.fd = take_socket();		       /* before anything else is opened */
 	notify_open();
 	choose_log();
+	err = cl->overrides_len ? check_options(cl) : 0;
+	if (err)
+		return change_exit(err);
 	if (w.fd < 0) {
 		log_error("nf_tables: cannot open a netlink socket: %s", strerror(errno));
 		return CMD_EXIT_FAILED;
