@@ -3,6 +3,7 @@
 #   make            the program, its manual pages and completions
 #   make demo       the main job at work, in throw-away namespaces
 #   make check      all tests; make soak: the long ones whole
+#   make kernels    those that other kernels may answer differently, on them
 #   make lint       formatters and checkers, warnings as errors
 #   make install    DESTDIR= PREFIX=/usr/local
 #
@@ -80,7 +81,7 @@ clean:
 
 # --- tests: each runner ends with "NAME: N passed, N failed, N skipped" ---
 
-.PHONY: check demo lab soak docs-check
+.PHONY: check demo lab soak kernels docs-check
 -include tests/tests.mk
 
 # In two steps: what the first installs, the second is made with.
@@ -103,6 +104,12 @@ lab: program
 soak: program
 	$(Q)scripts/setup test
 	$(Q)LAB_SOAK=1 tests/lab/run -q -rsx tests/lab
+
+# Debian's kernels, emulated: not part of check.
+kernels:
+	$(Q)scripts/setup kernels
+	$(Q)$(MAKE) --no-print-directory program
+	$(Q)BUILD=$(BUILD) tests/kernels/run
 
 # --- for those who change it ---
 

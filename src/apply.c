@@ -15,8 +15,11 @@
 
 /* How often to build anew when other programs commit between our reading and our commit. */
 #define APPLY_TRIES	50
-/* How often to put right what differs after a commit of ours that succeeded. */
-#define APPLY_COMMITS	3
+/*
+ * How often to put right what differs after a commit of ours that succeeded: ours
+ * alone take up to four (blind, flags, made anew, without the bridge).
+ */
+#define APPLY_COMMITS	6
 /* How long a hash set that just grew is given to show all its elements: 1 ms, 2 ms, ... 512 ms. */
 #define SETTLE_TRIES	10
 #define SETTLE_FIRST_NS 1000000L
@@ -307,8 +310,6 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
 		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
 	struct apply_report report = { 0 };
-	const int most =
-		APPLY_COMMITS + !!(flags & (APPLY_OWN | APPLY_DISOWN)) + !!(flags & APPLY_BLIND);
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 
@@ -318,7 +319,7 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
 		flags &= ~(unsigned int)APPLY_BLIND;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;
-		if (!err || (err == 1 && commits == most) ||
+		if (!err || (err == 1 && commits == APPLY_COMMITS) ||
 		    (err < 0 && err != -ERESTART && !is_unknown(err)))
 			break;
 	}

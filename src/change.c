@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "apply.h"
 #include "cmd.h"
@@ -59,28 +60,46 @@ static void print_summary(const struct plan *plan, bool dry_run)
 	putchar('\n');
 }
 
-/*
- * Somebody has to follow what changes from now on; where nobody does yet, leave
- * a watcher behind, which gets the socket that owns the table.
- */
-static void leave_watcher(const struct session *ss)
+/* It is there once it answers: a `disable` right behind us shall find it. */
+static int await_watcher(const struct session *ss, pid_t pid)
 {
-	struct control_reply reply;
 	const struct timespec pause = { .tv_nsec = WATCHER_POLL_MS * 1000000L };
-	const pid_t pid = keeper_spawn(ss->rundir.path, mnl_socket_get_fd(ss->fs.nl));
-	int status, err = pid < 0 ? (int)pid : -ETIMEDOUT;
+	struct control_reply reply;
+	int status, err = -ETIMEDOUT;
 
-	/* It is there once it answers: a `disable` right behind us shall find it. */
-	for (int i = 0; pid > 0 && i < WATCHER_WAIT_MS / WATCHER_POLL_MS; i++) {
+	for (int i = 0; i < WATCHER_WAIT_MS / WATCHER_POLL_MS; i++) {
 		err = control_ask(ss->rundir.dir_fd, ss->rundir.path, CONTROL_VERB_STATUS,
 				  WATCHER_WAIT_MS, &reply);
 		if (!err || waitpid(pid, &status, WNOHANG) == pid)
 			break;
 		nanosleep(&pause, NULL);
 	}
+	return err;
+}
+
+/*
+ * Somebody has to follow what changes from now on; where nobody does yet, leave
+ * a watcher behind, which gets the socket that owns the table.  The claim is
+ * taken before the lock is given up, so that of two commands one does this.
+ */
+static void leave_watcher(struct session *ss)
+{
+	char text[CONFIG_ERR];
+	int claim_fd, err = rundir_claim(&ss->rundir, &claim_fd, text);
+	pid_t pid;
+
+	if (err == -EBUSY)
+		return; /* one has been started by hand meanwhile */
+	if (!err) {
+		pid = keeper_spawn(ss->rundir.path, mnl_socket_get_fd(ss->fs.nl), claim_fd);
+		close(claim_fd);
+		rundir_unlock(&ss->rundir); /* the watcher may need it */
+		err = pid < 0 ? (int)pid : await_watcher(ss, pid);
+		snprintf(text, sizeof(text), "%s", strerror(-err));
+	}
 	if (err)
 		log_warning("no watcher could be left behind (%s): the rules stand, but nobody follows routes or undoes what others change",
-			    strerror(-err));
+			    text);
 }
 
 int change_commit(struct session *ss, struct state *after, bool dry_run)
@@ -107,10 +126,8 @@ int change_commit(struct session *ss, struct state *after, bool dry_run)
 	if (err >= 0 && !after->pause_until_ms)
 		print_summary(&plan, dry_run);
 	plan_fini(&plan);
-	if (err >= 0 && !dry_run && !ss->watched && !after->no_watch) {
-		rundir_unlock(&ss->rundir); /* the watcher may need it */
+	if (err >= 0 && !dry_run && !ss->watched && !after->no_watch)
 		leave_watcher(ss);
-	}
 	return err < 0 ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
 }
 

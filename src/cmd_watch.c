@@ -1,5 +1,6 @@
 /* watch: the watcher in the foreground */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -20,7 +21,6 @@
 
 #define CLAIM_WAIT_MS 2000 /* for a watcher that is ending */
 #define CLAIM_POLL_MS 10
-#define FD_NAME	      "nftables" /* of the owning socket, where it is passed on */
 
 struct watch {
 	const struct cmdline *cl;
@@ -33,7 +33,8 @@ static int run_daemon(void *ctx)
 	const struct watch *w = ctx;
 	const struct daemon_options options = {
 		.run_dir = w->cl->run_dir,
-		.fd = dup(w->fd), /* the socket is one; this copy is the watcher's to close */
+		/* The socket is one; this copy is the watcher's to close. */
+		.fd = fcntl(w->fd, F_DUPFD_CLOEXEC, 0),
 		.until_disable = w->cl->until_disable,
 		.held = true,
 		.policy_comes = w->comes,
@@ -79,13 +80,13 @@ static bool is_policy_wanted(const struct cmdline *cl, const struct rundir *rd)
 static int take_socket(void)
 {
 	struct fwsock fs;
-	int fd = notify_take_fd(FD_NAME);
+	int fd = notify_take_fd(KEEPER_SOCKET);
 
 	if (fd >= 0)
 		return fd;
 	if (fwsock_open(&fs))
 		return -1;
-	fd = dup(mnl_socket_get_fd(fs.nl));
+	fd = fcntl(mnl_socket_get_fd(fs.nl), F_DUPFD_CLOEXEC, 0);
 	fwsock_close(&fs);
 	return fd;
 }
@@ -152,8 +153,9 @@ int cmd_watch(const struct cmdline *cl)
 	struct keeper keeper = { .watch = run_daemon, .reload = run_reload, .ctx = &w };
 	int claim_fd, err;
 
-	(void)prctl(PR_SET_NAME, "leakguard"); /* "exe", where enable left us; nft shows it */
-	w.fd = take_socket();		       /* before anything else is opened */
+	(void)prctl(PR_SET_NAME, "leakguard");	 /* "exe", where enable left us; nft shows it */
+	claim_fd = notify_take_fd(KEEPER_CLAIM); /* of the command that left us behind */
+	w.fd = take_socket();			 /* before anything else is opened */
 	notify_open();
 	choose_log();
 	err = cl->overrides_len ? check_options(cl) : 0;
@@ -165,7 +167,7 @@ int cmd_watch(const struct cmdline *cl)
 	}
 	err = rundir_open(&rd, cl->run_dir, text);
 	if (!err)
-		err = claim(&w, &rd, &claim_fd, text);
+		err = claim_fd >= 0 ? 0 : claim(&w, &rd, &claim_fd, text);
 	if (err) {
 		log_error("%s", text);
 		return CMD_EXIT_FAILED;
@@ -174,7 +176,7 @@ int cmd_watch(const struct cmdline *cl)
 	if (w.comes)
 		keeper.start = run_enable;
 	rundir_close(&rd);
-	(void)notify_store_fd(w.fd, FD_NAME); /* nobody may listen */
+	(void)notify_store_fd(w.fd, KEEPER_SOCKET); /* nobody may listen */
 	if (give_up_privileges())
 		return CMD_EXIT_FAILED;
 	return keeper_run(&keeper); /* claim_fd and w.fd end with us */

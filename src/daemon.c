@@ -28,6 +28,7 @@ struct daemon {
 	int links_fd, rules_fd;		     /* as they are in the loop now */
 	uint64_t place_ms;		     /* when the run directory is looked at next */
 	pid_t keeper;			     /* our parent at start */
+	char lost[CONFIG_ERR];		     /* why our place could not be made anew; said once */
 	uint64_t alive_ms;		     /* when the service manager was told last */
 	const char *said;		     /* what it was told */
 	bool ready, ending;
@@ -112,7 +113,7 @@ static void return_to_place(struct daemon *d)
 	int err = 0;
 
 	if (rundir_is_in_place(rd) && control_is_in_place(&d->control, rd->dir_fd) &&
-	    rundir_is_claimed(rd))
+	    rundir_is_claimed(rd) && (!d->rc.ss.recorded || state_exists(rd)))
 		return;
 	control_close(&d->control);
 	if (!rundir_is_in_place(rd)) {
@@ -128,9 +129,12 @@ static void return_to_place(struct daemon *d)
 		err = reconcile_record(&d->rc, text);
 	if (err) {
 		d->place_ms = clock_monotonic_ms() + PLACE_RETRY_MS;
-		log_event(LOG_LEVEL_ERROR, "lost-place", "%s, retrying in %d ms", text,
-			  PLACE_RETRY_MS);
+		if (strcmp(text, d->lost))
+			log_event(LOG_LEVEL_ERROR, "lost-place", "%s, retrying every %d ms", text,
+				  PLACE_RETRY_MS);
+		memcpy(d->lost, text, sizeof(d->lost));
 	} else {
+		*d->lost = '\0';
 		log_event(LOG_LEVEL_WARNING, "lost-place",
 			  "%s: the run directory was lost or changed by somebody, made anew",
 			  rd->path);
@@ -311,6 +315,9 @@ int daemon_run(const struct daemon_options *options)
 			log_warning("cannot filter system calls: %s, going on without",
 				    strerror(-err));
 		d.place_ms = clock_monotonic_ms() + PLACE_CHECK_MS;
+		/* The guard was lowered, and the watcher before us killed on its way out. */
+		d.ending = options->until_disable && !d.rc.ss.recorded &&
+			   state_is_off(&d.rc.ss.rundir);
 		status = run_loop(&d);
 		notify_stopping();
 	}

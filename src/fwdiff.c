@@ -346,20 +346,26 @@ static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const st
 }
 
 /*
- * The table itself.  An orphan, which outlived its owner, has to be adopted
- * before anything in it can be changed.  Returns whether that is all that was put.
+ * Whether the table's flags have to change first: an orphan is adopted, if it is
+ * to be owned or changed; a table that somebody set dormant is woken.
  */
-static bool put_table(struct diff *d, bool own)
+static bool needs_flags(const struct fwtable *have, bool own, size_t changes)
 {
-	const uint32_t flags = d->have->flags;
-	const bool orphan = d->have->present && (flags & FWTXN_TABLE_OWNED) == FWTXN_TABLE_PERSIST;
+	if (!have->present)
+		return false;
+	if (have->flags == FWTXN_TABLE_PERSIST)
+		return own || changes;
+	return have->flags & FWTXN_TABLE_PERSIST ? have->flags != FWTXN_TABLE_OWNED : have->flags;
+}
 
-	if (!d->have->present)
-		fwtxn_add_table(d->txn, own ? FWTXN_TABLE_OWNED : 0);
-	else if (flags & FWTXN_TABLE_PERSIST ? orphan || flags & ~FWTXN_TABLE_OWNED : flags)
-		/* Beside adoption: somebody may have set it dormant. */
-		fwtxn_add_table(d->txn, flags & FWTXN_TABLE_PERSIST ? FWTXN_TABLE_OWNED : 0);
-	return orphan && flags == FWTXN_TABLE_PERSIST;
+/*
+ * A transaction of their own: the kernel takes no new base chain beside a change
+ * of flags (nf_tables_addchain(), __NFT_TABLE_F_UPDATE).  The rest comes next.
+ */
+static void put_flags(struct fwtxn *txn, const struct fwtable *have)
+{
+	fwtxn_fini(txn);
+	fwtxn_add_table(txn, have->flags & FWTXN_TABLE_PERSIST ? FWTXN_TABLE_OWNED : 0);
 }
 
 int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool own,
@@ -367,20 +373,20 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool ow
 {
 	struct diff d = { .have = have, .want = want, .txn = txn };
 	size_t other, gone = 0;
-	bool only_adopts;
 	int err = judge_chains(&d);
 
 	if (err)
 		return err;
 	judge_sets(&d);
 
-	only_adopts = put_table(&d, own);
+	if (!have->present)
+		fwtxn_add_table(txn, own ? FWTXN_TABLE_OWNED : 0);
 	put_removals(&d);
 	put_additions(&d);
 	/* It stands in for a table that somebody took away meanwhile, until that is back. */
 	if (have->bridge && have->present)
 		fwtxn_del_table(txn, RULESET_BRIDGE);
-	other = fwtxn_len(txn) - only_adopts;
+	other = fwtxn_len(txn);
 	for (size_t i = 0; i < want->sets_len; i++) {
 		if (d.sets[i] != CHANGE_NONE)
 			continue;
@@ -388,12 +394,9 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool ow
 				 &d.elems[i]);
 		gone += d.elems[i].gone;
 	}
-	*ret_settling = !other && !gone && fwtxn_len(txn) > only_adopts;
-	/* An orphan with the right rules is left to whoever wants to own it. */
-	if (only_adopts && !own && fwtxn_len(txn) == 1 && !txn->err) {
-		fwtxn_fini(txn);
-		fwtxn_init(txn);
-	}
+	*ret_settling = !other && !gone && fwtxn_len(txn);
+	if (!txn->err && needs_flags(have, own, fwtxn_len(txn)))
+		put_flags(txn, have);
 	return txn->err;
 }
 

@@ -16,7 +16,8 @@ struct ruleset;
  * that the two are the same; the first message's note names the first
  * difference.  With `own` a new table is made owned by the socket that commits,
  * and an orphan is adopted even if nothing else differs; an ordinary table stays
- * ordinary (apply.h has the way).  *ret_settling is true if nothing but elements are missing: a
+ * ordinary (apply.h has the way).  Where the table's own flags must change, the
+ * transaction is that alone, and the next one has the rest.  *ret_settling is true if nothing but elements are missing: a
  * hash set that grew a moment ago may hide some from a dump, so look again
  * before believing it (adding one that is there does no harm).  0, or -ENOMEM.
  */

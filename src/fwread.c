@@ -439,6 +439,17 @@ int fwtable_read_rules(struct fwsock *fs, struct fwtable *ret_table)
 	return read_tries(fs, false, ret_table);
 }
 
+int fwtable_read_flags(struct fwsock *fs, struct fwtable *ret_table)
+{
+	struct fwtable table = { 0 };
+	struct reading rd = { .table = &table };
+	int err = dump(fs, &rd, NFT_MSG_GETTABLE, take_table);
+
+	if (!err)
+		*ret_table = table;
+	return err;
+}
+
 void fwtable_fini(struct fwtable *table)
 {
 	for (size_t i = 0; i < table->chains_len; i++) {

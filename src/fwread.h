@@ -58,6 +58,9 @@ int fwtable_read(struct fwsock *fs, struct fwtable *ret_table);
 /* The same without the elements of its sets, which are most of a large table. */
 int fwtable_read_rules(struct fwsock *fs, struct fwtable *ret_table);
 
+/* Only whether it is there, its flags and its owner. */
+int fwtable_read_flags(struct fwsock *fs, struct fwtable *ret_table);
+
 void fwtable_fini(struct fwtable *table);
 
 const struct fwchain *fwtable_chain(const struct fwtable *table, const char *name);

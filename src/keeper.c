@@ -19,7 +19,7 @@
 #include "pace.h"
 
 #define AGAIN_FIRST_MS 5    /* before a watcher that died is started again */
-#define AGAIN_MOST_MS  5000 /* of one that dies again and again */
+#define AGAIN_MOST_MS  2000 /* of one that dies again and again */
 #define HEALTHY_MS     2000 /* one that lived so long did not fail at once */
 #define PASSED_FD      3    /* see notify_pass_fd() */
 #define MOST_FDS       4096
@@ -32,7 +32,8 @@ struct family {
 	uint64_t born_ms;   /* the watcher */
 	uint64_t ending_ms; /* asked to end; 0: not */
 	struct backoff again;
-	bool first; /* none has been healthy yet */
+	bool reload_again; /* told to meanwhile */
+	bool first;	   /* none has been healthy yet */
 	int status;
 	bool over;
 };
@@ -96,6 +97,14 @@ static void end_watcher(struct family *f)
 		f->over = true;
 }
 
+/* One at a time; told to while one runs, once more after it: its configuration may be the old one. */
+static void reload(struct family *f)
+{
+	f->reload_again = f->reload > 0;
+	if (f->reload <= 0 && !f->ending_ms)
+		f->reload = fork_to(f, f->k->reload);
+}
+
 static void reap(struct family *f)
 {
 	int wait_status;
@@ -111,6 +120,8 @@ static void reap(struct family *f)
 				end_watcher(f);
 		} else if (pid == f->reload) {
 			f->reload = 0; /* it has said itself what went wrong */
+			if (f->reload_again)
+				reload(f);
 		}
 	}
 }
@@ -122,8 +133,7 @@ static void take_signal(struct family *f, int number)
 		reap(f);
 		break;
 	case SIGHUP:
-		if (f->reload <= 0 && !f->ending_ms)
-			f->reload = fork_to(f, f->k->reload);
+		reload(f);
 		break;
 	case SIGTERM:
 	case SIGINT:
@@ -154,6 +164,8 @@ int keeper_run(const struct keeper *k)
 	struct family f = { .k = k, .first = true };
 	struct timespec buf;
 
+	/* Ignored, as a caller may leave it, no child's end would ever be told. */
+	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&f.signals);
 	sigaddset(&f.signals, SIGCHLD);
 	sigaddset(&f.signals, SIGHUP);
@@ -190,11 +202,14 @@ static void close_others(void)
 }
 
 /* After fork(): become a watcher that nobody is the parent of. */
-static void __attribute__((noreturn)) become_watcher(const char *run_dir, int fd)
+static void __attribute__((noreturn))
+become_watcher(const char *run_dir, int socket_fd, int claim_fd)
 {
 	char *argv[] = {
 		"leakguard", "--run-dir", (char *)run_dir, "watch", "--until-disable", NULL
 	};
+	const int fds[] = { socket_fd, claim_fd };
+	static const char *const names[] = { KEEPER_SOCKET, KEEPER_CLAIM };
 	const int null = open("/dev/null", O_RDWR);
 
 	setsid();
@@ -203,18 +218,16 @@ static void __attribute__((noreturn)) become_watcher(const char *run_dir, int fd
 		dup2(null, STDOUT_FILENO);
 		dup2(null, STDERR_FILENO);
 	}
-	/* What a service manager said to the one who started us is not about us. */
-	unsetenv("NOTIFY_SOCKET");
-	unsetenv("WATCHDOG_USEC");
-	unsetenv("JOURNAL_STREAM");
-	if (!chdir("/") && !notify_pass_fd(fd, "nftables")) {
+	/* What was said to the one who started us, by a service manager too, is not about us. */
+	clearenv();
+	if (!chdir("/") && !notify_pass_fds(fds, names, 2)) {
 		close_others();
 		execv("/proc/self/exe", argv);
 	}
 	_exit(127);
 }
 
-pid_t keeper_spawn(const char *run_dir, int fd)
+pid_t keeper_spawn(const char *run_dir, int socket_fd, int claim_fd)
 {
 	char path[PATH_MAX];
 	pid_t pid;
@@ -223,6 +236,6 @@ pid_t keeper_spawn(const char *run_dir, int fd)
 		return -errno;
 	pid = fork();
 	if (!pid)
-		become_watcher(path, fd);
+		become_watcher(path, socket_fd, claim_fd);
 	return pid < 0 ? -errno : pid;
 }

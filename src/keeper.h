@@ -26,11 +26,15 @@ struct keeper {
  */
 int keeper_run(const struct keeper *k);
 
+/* Names under which it gets what is passed on (notify.h). */
+#define KEEPER_SOCKET "nftables" /* the owning socket */
+#define KEEPER_CLAIM  "claim"	 /* the run directory's, see rundir_claim() */
+
 /*
  * Leave `leakguard watch --until-disable` for this run directory behind, in a
- * session of its own, with a copy of the socket `fd`.  Returns without waiting
- * for it: its process id, or -errno.
+ * session of its own, with copies of the socket and of the claim.  Returns
+ * without waiting for it: its process id, or -errno.
  */
-pid_t keeper_spawn(const char *run_dir, int fd);
+pid_t keeper_spawn(const char *run_dir, int socket_fd, int claim_fd);
 
 #endif

@@ -224,18 +224,31 @@ int notify_take_fd(const char *name)
 	return found;
 }
 
-int notify_pass_fd(int fd, const char *name)
+int notify_pass_fds(const int *fds, const char *const *names, size_t n)
 {
-	char pid[16];
+	char list[NOTIFY_MAX_PASSED * (NAME_MAX_LEN + 1)] = "", pid[16], count[16];
+	int moved[NOTIFY_MAX_PASSED];
 
-	if (!is_name(name))
+	if (!n || n > NOTIFY_MAX_PASSED)
 		return -EINVAL;
-	/* dup2() clears close-on-exec, unless it has nothing to do. */
-	if (fd == FIRST_FD ? fcntl(fd, F_SETFD, 0) : dup2(fd, FIRST_FD) < 0)
-		return -errno;
+	/* Out of the way first: one may have the number that another is to have. */
+	for (size_t i = 0; i < n; i++) {
+		if (!is_name(names[i]))
+			return -EINVAL;
+		moved[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, FIRST_FD + NOTIFY_MAX_PASSED);
+		if (moved[i] < 0)
+			return -errno;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (dup2(moved[i], FIRST_FD + (int)i) < 0) /* clears close-on-exec */
+			return -errno;
+		close(moved[i]);
+		strcat(strcat(list, i ? ":" : ""), names[i]);
+	}
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	if (setenv("LISTEN_PID", pid, 1) || setenv("LISTEN_FDS", "1", 1) ||
-	    setenv("LISTEN_FDNAMES", name, 1))
+	snprintf(count, sizeof(count), "%zu", n);
+	if (setenv("LISTEN_PID", pid, 1) || setenv("LISTEN_FDS", count, 1) ||
+	    setenv("LISTEN_FDNAMES", list, 1))
 		return -errno;
 	return 0;
 }

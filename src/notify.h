@@ -11,7 +11,10 @@
 #define NOTIFY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#define NOTIFY_MAX_PASSED 4
 
 /*
  * Load what is needed, and give log.h its way to the journal.  Once, at start,
@@ -54,10 +57,11 @@ int notify_store_fd(int fd, const char *name);
 int notify_take_fd(const char *name);
 
 /*
- * The other side, in a child about to exec: make fd number 3, left open by
- * exec, and set the variables for the calling process.  What was number 3 is
- * closed.  0, -EINVAL for a name, or -errno of dup2(2) or setenv(3).
+ * The other side, in a child about to exec: make the descriptors numbers 3 and
+ * on, left open by exec, and set the variables for the calling process.  What
+ * had those numbers is closed.  At most NOTIFY_MAX_PASSED.  0, -EINVAL for a name
+ * or too many, or -errno of fcntl(2), dup2(2) or setenv(3).
  */
-int notify_pass_fd(int fd, const char *name);
+int notify_pass_fds(const int *fds, const char *const *names, size_t n);
 
 #endif

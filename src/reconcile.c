@@ -6,6 +6,8 @@
 
 #include "clock.h"
 #include "fwprobe.h"
+#include "fwread.h"
+#include "fwtxn.h"
 #include "log.h"
 
 #define AUDIT_MS	  10000
@@ -157,6 +159,15 @@ static void note_found(struct reconcile *rc, const char *what, const char *found
 	note_undone(rc, &ev);
 }
 
+/* Whether nobody else may change the table: as the kernel has it, not as we would. */
+static bool is_owner(struct reconcile *rc)
+{
+	struct fwtable table;
+
+	return !fwtable_read_flags(&rc->ss.fs, &table) && table.flags == FWTXN_TABLE_OWNED &&
+	       table.owner == fwsock_port(&rc->ss.fs);
+}
+
 static void keep_plan(struct reconcile *rc, struct plan *plan)
 {
 	if (rc->planned)
@@ -166,6 +177,7 @@ static void keep_plan(struct reconcile *rc, struct plan *plan)
 	rc->ss.guarded = true;
 	if (fwsock_read_generation(&rc->ss.fs, &rc->generation))
 		rc->generation = 0;
+	rc->status.owner = rc->ss.own && is_owner(rc);
 }
 
 /* The record gets what a look found; a command that holds the lock has its own, and we our time. */
@@ -193,7 +205,7 @@ static int commit_look(struct reconcile *rc, const struct plan *plan, bool pinne
 		if (err >= 0)
 			return err;
 	}
-	if (pinned)
+	if (pinned && !rc->record_ms)
 		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
 	return apply_commit(&rc->ss.fs, plan, session_apply_flags(&rc->ss, &rc->ss.before.policy),
 			    report, text);
@@ -415,7 +427,7 @@ static void audit(struct reconcile *rc, uint64_t now_ms)
 	if (!rc->ss.own && !rc->fw.open)
 		choose_ownership(rc, &rc->ss.before.policy);
 	if (fwsock_read_generation(&rc->ss.fs, &generation) || generation != rc->generation ||
-	    slept || ++rc->audits % AUDIT_FULL == 0)
+	    slept || (rc->ss.own && !is_owner(rc)) || ++rc->audits % AUDIT_FULL == 0)
 		look(rc, "an audit");
 }
 
@@ -486,6 +498,8 @@ int reconcile_commit(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 	keep_plan(rc, &plan);
 	say_fresh(rc);
 	choose_filter(rc);
+	/* A route that came before its resolver's filter woke nobody. */
+	debounce_hit(&rc->links, clock_monotonic_ms());
 	follow_plan(&rc->follow, &rc->plan, &rc->ss.before.pins, &rc->status);
 	return err;
 }
@@ -512,6 +526,7 @@ int reconcile_remove(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 		return err;
 	state_fini(&rc->ss.before);
 	rc->ss.recorded = rc->ss.guarded = false;
+	rc->status.owner = 0;
 	if (rc->planned)
 		plan_fini(&rc->plan);
 	rc->planned = false;
@@ -543,7 +558,6 @@ void reconcile_status(const struct reconcile *rc, struct watch_status *ret_statu
 	const uint64_t now_ms = clock_monotonic_ms(), retry_ms = backoff_due(&rc->retry);
 
 	*ret_status = rc->status;
-	ret_status->owner = rc->ss.own && rc->ss.guarded;
 	ret_status->now_ms = clock_boottime_ms();
 	ret_status->retry_ms = retry_ms == PACE_NEVER ?
 				       0 :

@@ -100,14 +100,14 @@ void rundir_unlock(struct rundir *rd)
 
 int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR])
 {
-	int err = open_dir(rd, path, reterr_text);
+	return open_dir(rd, path, reterr_text);
+}
 
-	if (err)
-		return err;
+void rundir_lock_read(struct rundir *rd)
+{
 	rd->lock_fd = openat(rd->dir_fd, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (rd->lock_fd >= 0)
 		(void)wait_lock(rd->lock_fd, LOCK_SH, RUNDIR_READ_LOCK_MS);
-	return 0;
 }
 
 void rundir_close(struct rundir *rd)

@@ -30,11 +30,7 @@ struct rundir {
  */
 int rundir_open(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
 
-/*
- * Open it for a reader, who makes nothing: -ENOENT if it is not there.  Waits
- * at most RUNDIR_READ_LOCK_MS for a change to finish, so as not to see rules and
- * record of different moments, and goes on without the lock.
- */
+/* Open it for a reader, who makes nothing: -ENOENT if it is not there. */
 int rundir_open_read(struct rundir *rd, const char *path, char reterr_text[CONFIG_ERR]);
 
 /* Gives back its locks too, but for a claim.  Accepts RUNDIR_CLOSED. */
@@ -43,6 +39,12 @@ void rundir_close(struct rundir *rd);
 /* Take the lock; waits for another command, limit_ms at most.  0, -EAGAIN or another -errno, with a text. */
 int rundir_lock(struct rundir *rd, int limit_ms, char reterr_text[CONFIG_ERR]);
 void rundir_unlock(struct rundir *rd);
+
+/*
+ * For a reader: wait at most RUNDIR_READ_LOCK_MS for a change to finish, so as
+ * not to see rules and record of different moments, and go on without the lock.
+ */
+void rundir_lock_read(struct rundir *rd);
 
 /* Whether the path still leads to this directory. */
 bool rundir_is_in_place(const struct rundir *rd);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/netfilter/nf_tables.h>
@@ -25,6 +26,8 @@
 
 #define RESOLV_CONF	"/etc/resolv.conf"
 #define MAX_NAMESERVERS 16
+#define AGAIN_TRIES	5
+#define AGAIN_PAUSE_MS	100
 
 const char *guard_state_format(enum guard_state state)
 {
@@ -446,8 +449,8 @@ static void ask_watcher(const struct rundir *rd, struct status *st)
 		st->watch = reply.status;
 }
 
-int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_status,
-		char reterr_text[CONFIG_ERR])
+static int read_once(struct fwsock *fs, struct rundir *rd, struct status *ret_status,
+		     char reterr_text[CONFIG_ERR])
 {
 	struct status st = { 0 };
 	struct fwtable table;
@@ -456,13 +459,16 @@ int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_s
 
 	state_init(&s);
 	policy_init(&st.policy);
+	ask_watcher(rd, &st);
+	/* A watcher may have to write a pin while we read: it must find the lock free. */
+	if (rd && !st.watched)
+		rundir_lock_read(rd);
 	err = fwtable_read(fs, &table);
 	if (err) {
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
-		return err;
+		goto out;
 	}
 	*reterr_text = '\0';
-	ask_watcher(rd, &st);
 	err = read_policy(fs, &table, rd, &s, &st, reterr_text);
 	if (!err)
 		err = read_around(fs, &table, &s, &st);
@@ -473,10 +479,30 @@ int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_s
 			snprintf(reterr_text, CONFIG_ERR, "cannot read the kernel: %s",
 				 strerror(-err));
 		status_fini(&st);
-		return err;
+	} else {
+		*ret_status = st;
 	}
-	*ret_status = st;
-	return 0;
+out:
+	if (rd)
+		rundir_unlock(rd);
+	return err;
+}
+
+int status_read(struct fwsock *fs, struct rundir *rd, struct status *ret_status,
+		char reterr_text[CONFIG_ERR])
+{
+	const struct timespec pause = { .tv_nsec = AGAIN_PAUSE_MS * 1000000L };
+	int err = read_once(fs, rd, ret_status, reterr_text);
+
+	/* Rules and record of different moments, while a watcher makes one of the other. */
+	for (int i = 0; !err && i < AGAIN_TRIES && ret_status->watched &&
+			ret_status->state == GUARD_STATE_ALTERED;
+	     i++) {
+		nanosleep(&pause, NULL);
+		status_fini(ret_status);
+		err = read_once(fs, rd, ret_status, reterr_text);
+	}
+	return err;
 }
 
 void status_fini(struct status *st)

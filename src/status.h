@@ -86,10 +86,11 @@ struct status {
 /*
  * Read it all; changes nothing but may load a kernel module to probe for.
  * Asks the watcher of the run directory too, and waits STATUS_WATCHER_MS for it.
- * `rd` is NULL without a run directory.  0 and a status for status_fini(), or
+ * `rd` is NULL without a run directory, and
+ * its lock is not held.  0 and a status for status_fini(), or
  * -errno with a text.
  */
-int status_read(struct fwsock *fs, const struct rundir *rd, struct status *ret_status,
+int status_read(struct fwsock *fs, struct rundir *rd, struct status *ret_status,
 		char reterr_text[CONFIG_ERR]);
 void status_fini(struct status *st);
 

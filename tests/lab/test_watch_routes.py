@@ -208,18 +208,39 @@ def test_pinned_by_itself(lab, guard, bare_tunnel, way):
     assert paths(lab, probes(), bare_tunnel) == way.guarded
     netns.wait_until(lambda: guard.watcher["looked"] > looked,
                      "the watcher looks", PATIENCE_S)
+    assert paths(lab, probes(), bare_tunnel) == way.guarded
     if way.link:
         expected = {(address, way.link) for address in INSIDE}
         netns.wait_until(lambda: tried(guard) == expected,
                          f"the watcher names {expected}", PATIENCE_S)
     assert way.link == "" or bool(tried(guard)) == bool(way.link)
-    assert paths(lab, probes(), bare_tunnel) == way.guarded
     run_lines(lab.host, way.again)
     assert paths(lab, probes(), bare_tunnel) == {"tunnel"}
     run_lines(lab.host, way.out)
     assert comparable(guard.listing()) == before
     guard.disable()
     assert paths(lab, probes(), bare_tunnel) == way.free, "the control"
+
+
+@pytest.mark.xfail(strict=True, reason="only the hop that the kernel picks "
+                   "for the question is looked at")
+def test_one_of_several_hops_pins(lab, guard, bare_tunnel):
+    """A route over the tunnel and past it has led some queries inside."""
+    several = {f"10.64.1.{number}" for number in range(16)}
+    guard.enable(tunnel=bare_tunnel.link, resolver=[*several], watch=True)
+    bare_tunnel.up()
+    looked = guard.watcher["looked"]
+    lab.host.ip(*(f"route add {address} "
+                  f"nexthop via {labnet.TUNNEL_FAR.v4} dev tun0 "
+                  f"nexthop via {GATEWAY.v4} dev wan0"
+                  for address in several))
+    try:
+        netns.wait_until(lambda: guard.watcher["looked"] > looked,
+                         "the watcher looks", PATIENCE_S)
+        guard.reload()
+        assert pinned(guard) == several
+    finally:
+        lab.host.ip(*(f"route del {address}" for address in several))
 
 
 # --- tunnels that come and go -----------------------------------------------
