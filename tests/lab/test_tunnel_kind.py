@@ -188,6 +188,7 @@ def test_list(lab, guard, impostor, kinds, expected):
     assert set(guard.status()["policy"]["tunnel_kinds"]) == {*kinds.split(",")}
 
 
+@pytest.mark.root  # opens /dev/net/tun
 @pytest.mark.xfail(strict=True, reason="status is silent about true tunnels "
                    "whose kind is not asked for")
 def test_warns_of_a_tunnel_of_another_kind(lab, guard):
