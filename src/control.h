@@ -27,7 +27,7 @@ enum control_verb {
 	CONTROL_VERB_COMMIT,	 /* make the prepared record of the run directory be in force */
 	CONTROL_VERB_CHECK,	 /* have the kernel validate it */
 	CONTROL_VERB_REMOVE,	 /* lower the guard */
-	CONTROL_VERB_HANDOVER, /* give the owning socket away and end; refused where a keeper has it */
+	CONTROL_VERB_HANDOVER, /* give the owning socket away and end; a service's watcher refuses */
 };
 
 struct control_request {

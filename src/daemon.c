@@ -46,10 +46,13 @@ static void fill_status(struct daemon *d, struct watch_status *st)
 	st->held = is_held(d);
 }
 
-/* Without its keeper the socket is ours alone, and a new watcher shall have it. */
+/*
+ * Without its keeper the socket is ours alone; and one that a command left behind
+ * makes way for a service.  The new watcher shall have it.
+ */
 static void hand_over(struct daemon *d, struct control_reply *reply)
 {
-	if (is_held(d)) {
+	if (is_held(d) && !d->options->until_disable) {
 		reply->result = -EBUSY;
 		snprintf(reply->text, sizeof(reply->text), "a watcher runs here already");
 		return;

@@ -237,7 +237,7 @@ static void judge_timed(struct diff *d)
 			continue;
 		if (want->timeout_ms <= TIMED_LAST_MS)
 			d->elems[i].fresh = 0;
-		if (have->elems_len && have->expires_max_ms <= TIMED_SLACK_MS)
+		if (want->lapsing && have->elems_len && have->expires_max_ms <= TIMED_SLACK_MS)
 			d->elems[i].gone = 0;
 	}
 }
@@ -337,7 +337,11 @@ static void put_elem_changes(struct fwtxn *t, const struct fwset *have, const st
 	if (fresh && gone) {
 		compare_elems(have, want, n->fresh ? fresh : NULL, n->gone ? gone : NULL);
 		fwtxn_add_elems(t, want->name, fresh, n->fresh, want->key_len, want->timeout_ms);
-		fwtxn_del_elems(t, want->name, gone, n->gone, want->key_len);
+		/* A timed one may go by itself before we come: all at once needs none by name. */
+		if (want->timed && n->gone && !n->fresh)
+			fwtxn_flush_set(t, want->name);
+		else
+			fwtxn_del_elems(t, want->name, gone, n->gone, want->key_len);
 	} else {
 		t->err = t->err ?: -ENOMEM;
 	}

@@ -293,6 +293,18 @@ void fwtxn_del_set(struct fwtxn *t, const char *name)
 	end_message(t, nlh);
 }
 
+void fwtxn_flush_set(struct fwtxn *t, const char *name)
+{
+	struct nlmsghdr *nlh = begin_message(t, NFT_MSG_DELSETELEM, 0, MESSAGE_ROOM,
+					     "all elements out of set %s", name);
+
+	if (!nlh)
+		return;
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, t->table);
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, name);
+	end_message(t, nlh);
+}
+
 /* Keys in messages of at most ELEMS_ROOM bytes of elements. */
 static void put_elems(struct fwtxn *t, uint16_t type, uint16_t flags, const char *what,
 		      const char *set, const uint8_t *keys, size_t n, size_t key_len,

@@ -65,6 +65,7 @@ void fwtxn_add_rule(struct fwtxn *t, const struct ruleset *rs, const struct chai
 void fwtxn_add_counter(struct fwtxn *t, const char *name);
 void fwtxn_del_object(struct fwtxn *t, const char *name, uint32_t type);
 void fwtxn_add_set(struct fwtxn *t, const struct set *set);
+void fwtxn_flush_set(struct fwtxn *t, const char *name);
 void fwtxn_del_set(struct fwtxn *t, const char *name);
 
 /* Keys of key_len bytes each, as struct set holds them; with a timeout, 0 for none. */

@@ -21,7 +21,7 @@
 #define AGAIN_FIRST_MS 5    /* before a watcher that died is started again */
 #define AGAIN_MOST_MS  2000 /* of one that dies again and again */
 #define HEALTHY_MS     2000 /* one that lived so long did not fail at once */
-#define PASSED_FD      3    /* see notify_pass_fd() */
+#define PASSED_FD      4    /* the last of them, see notify_pass_fds() */
 #define MOST_FDS       4096
 #define END_MS	       5000 /* how long it may take to end */
 

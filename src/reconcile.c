@@ -298,7 +298,7 @@ static void undo(struct reconcile *rc)
 		return;
 	}
 	/* The plan of the last look: asking for links and routes first would leave it open longer. */
-	err = ruleset_pause(&rc->plan.rules, state_pause_left_ms(&rc->ss.before));
+	err = state_pause_rules(&rc->ss.before, &rc->plan.rules);
 	if (!err)
 		err = apply_commit(&rc->ss.fs, &rc->plan,
 				   session_apply_flags(&rc->ss, &rc->ss.before.policy) |

@@ -451,9 +451,9 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	return b.err;
 }
 
-int ruleset_pause(struct ruleset *rs, uint64_t left_ms)
+int ruleset_pause(struct ruleset *rs, uint64_t left_ms, bool lapsing)
 {
-	return ruleset_pause_sets(rs->sets, rs->sets_len, left_ms);
+	return ruleset_pause_sets(rs->sets, rs->sets_len, left_ms, lapsing);
 }
 
 void ruleset_fini(struct ruleset *rs)

@@ -130,9 +130,10 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 
 /*
  * Open for `left_ms` more, or not (0): by elements of the set "pause" that the
- * kernel takes away itself.  0 or -ENOMEM.
+ * kernel takes away itself; `lapsing` for the moment behind it, in which they may
+ * still be there.  0 or -ENOMEM.
  */
-int ruleset_pause(struct ruleset *rs, uint64_t left_ms);
+int ruleset_pause(struct ruleset *rs, uint64_t left_ms, bool lapsing);
 
 /* Frees what the ruleset owns.  Accepts one of all zeros. */
 void ruleset_fini(struct ruleset *rs);

@@ -228,7 +228,7 @@ static void fill_pause(struct filler *f)
 	use_set(f, "pause", 1, fields)->timed = true;
 }
 
-int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms)
+int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms, bool lapsing)
 {
 	static const uint8_t keys[] = { PROTO_IPV4, PROTO_IPV6 };
 
@@ -245,6 +245,7 @@ int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms)
 		set->elems_room = 2;
 		set->elems_len = left_ms ? 2 : 0;
 		set->timeout_ms = left_ms;
+		set->lapsing = lapsing;
 	}
 	return 0;
 }

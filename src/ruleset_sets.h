@@ -38,6 +38,7 @@ struct set {
 	size_t elems_len, elems_room;
 	bool timed;	     /* its elements go by themselves */
 	uint64_t timeout_ms; /* of a timed set's elements, from now */
+	bool lapsing;	     /* they were to be gone a moment ago */
 };
 
 /* Addresses of resolvers that have been seen inside a tunnel (design.md section 4). */
@@ -64,9 +65,9 @@ int ruleset_build_sets(const struct policy *p, const struct pins *pins,
 
 /*
  * Fill the set "pause" of a ruleset's sets for `left_ms` from now, or empty it
- * (0).  0 or -ENOMEM.
+ * (0); `lapsing` if it has just come to its end.  0 or -ENOMEM.
  */
-int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms);
+int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms, bool lapsing);
 
 /*
  * Sort keys of key_len bytes each as memcmp(3) does and keep one of each.

@@ -242,7 +242,7 @@ static void describe_ask(const struct session *ss, int err, char text[CONFIG_ERR
 /*
  * Have the watcher do what `verb` says, with the record `after` prepared where
  * there is one.  0, 1 or -errno with a text, its own; *ret_answered is false
- * if there is no watcher: nothing was done then.
+ * if there is no watcher, or one that cannot start: nothing was done then.
  */
 static int ask_watcher(struct session *ss, enum control_verb verb, const struct state *after,
 		       bool *ret_answered, char reterr_text[CONFIG_ERR])
@@ -274,8 +274,9 @@ static int ask_watcher(struct session *ss, enum control_verb verb, const struct 
 		if (is_nobody(err) && !rundir_is_claimed(&ss->rundir))
 			return err;
 	}
-	*ret_answered = true;
-	describe_ask(ss, err, reterr_text);
+	*ret_answered = !is_nobody(err);
+	if (*ret_answered)
+		describe_ask(ss, err, reterr_text);
 	return err;
 }
 

@@ -6,6 +6,8 @@
 
 #include "clock.h"
 
+#define PAUSE_LAPSE_MS 1000 /* by which our clock and the kernel's may differ */
+
 void state_init(struct state *s)
 {
 	*s = (struct state){ 0 };
@@ -159,6 +161,14 @@ uint64_t state_pause_left_ms(const struct state *s)
 	return s->pause_until_ms > now_ms ? s->pause_until_ms - now_ms : 0;
 }
 
+int state_pause_rules(const struct state *s, struct ruleset *rules)
+{
+	const uint64_t left_ms = state_pause_left_ms(s);
+
+	return ruleset_pause(rules, left_ms,
+			     !left_ms && s->pause_until_ms + PAUSE_LAPSE_MS > clock_boottime_ms());
+}
+
 int state_build_rules(const struct state *s, const struct policy *p, enum fragments how,
 		      struct ruleset *ret_rules)
 {
@@ -166,7 +176,7 @@ int state_build_rules(const struct state *s, const struct policy *p, enum fragme
 
 	if (err)
 		return err;
-	err = ruleset_pause(ret_rules, state_pause_left_ms(s));
+	err = state_pause_rules(s, ret_rules);
 	if (err)
 		ruleset_fini(ret_rules);
 	return err;

@@ -83,6 +83,9 @@ int state_effective_policy(const struct state *s, struct policy *ret_policy,
 /* How much of a pause is left; 0: none.  Reads CLOCK_BOOTTIME, which goes on in suspend. */
 uint64_t state_pause_left_ms(const struct state *s);
 
+/* Put the state's pause into rules that are there.  0 or -ENOMEM. */
+int state_pause_rules(const struct state *s, struct ruleset *rules);
+
 /*
  * The rules of this policy, which is the state's effective one, with its pins
  * and its pause.  0 and a ruleset for ruleset_fini(), or -ENOMEM.

@@ -122,7 +122,7 @@ int duration_parse(const char *text, uint32_t max_s, uint32_t *ret_s)
 			unit = units[i].seconds;
 			break;
 		}
-	if (number_parse(digits, 1, max_s / unit, &number))
+	if (digits[strspn(digits, "0123456789")] || number_parse(digits, 1, max_s / unit, &number))
 		return -EINVAL;
 	*ret_s = number * unit;
 	return 0;

@@ -18,7 +18,7 @@ from tools import SOAK, Counter, Flood
 from tunnels import VethTunnel
 
 INSIDE = labnet.RESOLVERS["inside"]
-CHANGES = 2000 if SOAK else 150
+CHANGES = 2000 if SOAK else 100
 PATIENCE_S = 20
 # Nobody's address: the VPN throws its packets away.
 TARGET = labnet.Addresses("203.0.113.66", "2001:db8:113::66")

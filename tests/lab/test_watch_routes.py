@@ -88,6 +88,7 @@ def wait_tried(guard, address, link):
 # nowhere yet, `into` leads in, `out` leads out, `again` undoes that.
 INTO = "route replace {inside} via {far} dev tun0"
 OUT = "route replace {inside} via {gateway} dev wan0"
+METRIC_IN = "route add {inside} via {far} dev tun0 metric 100"
 HALVES_IN = ("route add {low} via {far} dev tun0",
              "route add {high} via {far} dev tun0")
 HALVES_OUT = ("route add {low} via {gateway} dev wan0",
@@ -114,7 +115,7 @@ WAYS = {
     "a longer prefix outside": Way(
         HALVES_IN, [OUT], ["route del {inside}"]),
     "a metric": Way(
-        ["route add {inside} via {far} dev tun0 metric 100"],
+        [METRIC_IN],
         ["route add {inside} via {gateway} dev wan0 metric 50"],
         ["route del {inside} metric 50"]),
     "the default route": Way(
@@ -156,11 +157,11 @@ WAYS = {
         ["link set tun0 up", "address replace {host} dev tun0 nodad", INTO],
         ["link set tun0 down"], before=["link set tun0 down"]),
     "a blackhole": Way(
-        [INTO], ["route del {inside}", "route add blackhole {inside}"],
-        ["route del {inside}", INTO], free=(None,), link=None),
+        [METRIC_IN], ["route add blackhole {inside} metric 50"],
+        ["route del {inside} metric 50"], free=(None,), link=None),
     "an unreachable route": Way(
-        [INTO], ["route del {inside}", "route add unreachable {inside}"],
-        ["route del {inside}", INTO], free=(None,), link=None),
+        [METRIC_IN], ["route add unreachable {inside} metric 50"],
+        ["route del {inside} metric 50"], free=(None,), link=None),
 }
 FAMILIES = [
     dict(inside=INSIDE.v4, far=labnet.TUNNEL_FAR.v4, gateway=GATEWAY.v4,

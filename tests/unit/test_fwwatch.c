@@ -105,7 +105,7 @@ static int run_whose(void)
 	CHECK(!flush(&s.own, "verdict"));
 	CHECK(next(&s) == 0);
 	CHECK(!flush(&s.other, "fragment"));
-	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.gone && !s.ev.lost);
+	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.lost);
 	CHECK(!strcmp(s.ev.what, "removal of a rule of chain fragment"));
 	CHECK(next(&s) == 0 && !s.ev.touched);
 	/* Between each other, and not read at once. */
@@ -156,13 +156,13 @@ static int run_what(void)
 	fwtxn_flush_chain(&txn, "name_traffic");
 	fwtxn_del_table(&txn, RULESET_TABLE);
 	CHECK(!commit(&s.other, &txn));
-	CHECK(next(&s) == 1 && s.ev.gone && !strcmp(s.ev.what, "removal of table"));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "removal of table"));
 	CHECK(next(&s) == 0);
 	return end(&s);
 }
 
-/* Gone is what is gone at the end of the transaction. */
-static int run_gone(void)
+/* One event a transaction, however much is in it, and none is joined to another. */
+static int run_made_anew(void)
 {
 	struct fwtxn txn;
 	struct scene s;
@@ -173,14 +173,14 @@ static int run_gone(void)
 	fwtxn_del_table(&txn, RULESET_TABLE);
 	put_all(&s, &txn);
 	CHECK(!commit(&s.other, &txn));
-	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.gone);
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "removal of table"));
 	CHECK(next(&s) == 0);
 	fwtxn_init(&txn);
 	fwtxn_del_table(&txn, RULESET_TABLE);
 	CHECK(!commit(&s.other, &txn));
 	CHECK(!install(&s, &s.other));
-	CHECK(next(&s) == 1 && s.ev.gone);
-	CHECK(next(&s) == 1 && !s.ev.gone); /* the next commit's own */
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "removal of table"));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "table"));
 	CHECK(next(&s) == 0);
 	return end(&s);
 }
@@ -276,32 +276,76 @@ static int run_long(void)
 	return end(&s);
 }
 
-/* Events that were dropped are told as such, and those after them as before. */
+/* More by others than the watcher's socket takes. */
+static int overflow(struct scene *s)
+{
+	const int few = 4096;
+
+	CHECK(!setsockopt(fwwatch_fd(&s->fw), SOL_SOCKET, SO_RCVBUF, &few, sizeof(few)));
+	CHECK(!install(s, &s->own));
+	for (int i = 0; i < 50; i++) {
+		CHECK(!install(s, &s->other));
+		CHECK(!flush(&s->other, "verdict"));
+	}
+	return 0;
+}
+
+/*
+ * The kernel says once that events were dropped, and drops all that come until
+ * the socket is empty.  So it is told twice, and what comes then as before.
+ */
 static int run_lost(void)
 {
-	const int few = 4096, many = 1 << 20;
-	int lost = 0, got;
+	int lost = 0, got = 1;
+	bool last_lost = false;
 	struct scene s;
 
 	BEGIN(&s);
-	CHECK(!setsockopt(fwwatch_fd(&s.fw), SOL_SOCKET, SO_RCVBUF, &few, sizeof(few)));
-	CHECK(!install(&s, &s.own));
-	for (int i = 0; i < 50; i++) {
-		struct fwtxn txn;
-
-		fwtxn_init(&txn);
-		put_all(&s, &txn);
-		CHECK(!commit(&s.other, &txn));
-		CHECK(!flush(&s.other, "verdict"));
-	}
+	CHECK(!overflow(&s));
+	CHECK(next(&s) == 1 && s.ev.lost);
 	for (int i = 0; i < 200 && (got = next(&s)) != 0; i++) {
 		CHECK(got == 1 && s.ev.lost != s.ev.touched);
 		lost += s.ev.lost;
+		last_lost = s.ev.lost;
 	}
-	CHECK(got == 0 && lost);
-	CHECK(!setsockopt(fwwatch_fd(&s.fw), SOL_SOCKET, SO_RCVBUF, &many, sizeof(many)));
+	CHECK(got == 0 && lost == 1 && last_lost);
 	CHECK(!flush(&s.other, "fragment"));
 	CHECK(next(&s) == 1 && s.ev.touched && !s.ev.lost);
+	CHECK(next(&s) == 0 && !s.ev.lost);
+	return end(&s);
+}
+
+/* A change made after the first loss was told, which nothing but the second tells of. */
+static int run_lost_in_between(void)
+{
+	bool lost = false, named = false;
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(!overflow(&s));
+	CHECK(next(&s) == 1 && s.ev.lost);
+	CHECK(!flush(&s.other, "fragment"));
+	for (int i = 0; i < 200 && next(&s) == 1; i++) {
+		lost |= s.ev.lost;
+		named |= !!strstr(s.ev.what, "chain fragment");
+	}
+	CHECK(lost && !named);
+	return end(&s);
+}
+
+/* Of a transaction whose end was dropped, nothing is left to the next, which may be our own. */
+static int run_lost_half(void)
+{
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(!overflow(&s));
+	for (int i = 0; i < 200 && next(&s) == 1;)
+		i++;
+	CHECK(!flush(&s.own, "fragment"));
+	CHECK(next(&s) == 0 && !s.ev.touched);
+	CHECK(!flush(&s.other, "defrag"));
+	CHECK(next(&s) == 1 && !strcmp(s.ev.what, "removal of a rule of chain defrag"));
 	return end(&s);
 }
 
@@ -333,21 +377,24 @@ static int run_refused(void)
 
 CHILD_TEST(test_whose, run_whose)
 CHILD_TEST(test_what, run_what)
-CHILD_TEST(test_gone, run_gone)
+CHILD_TEST(test_made_anew, run_made_anew)
 CHILD_TEST(test_others_tables, run_others_tables)
 CHILD_TEST(test_by_whom, run_by_whom)
 CHILD_TEST(test_long, run_long)
 CHILD_TEST(test_lost, run_lost)
+CHILD_TEST(test_lost_in_between, run_lost_in_between)
+CHILD_TEST(test_lost_half, run_lost_half)
 CHILD_TEST(test_broken, run_broken)
 CHILD_TEST(test_refused, run_refused)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whose),	cmocka_unit_test(test_what),
-		cmocka_unit_test(test_gone),	cmocka_unit_test(test_others_tables),
-		cmocka_unit_test(test_by_whom), cmocka_unit_test(test_long),
-		cmocka_unit_test(test_lost),	cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_whose),	  cmocka_unit_test(test_what),
+		cmocka_unit_test(test_made_anew), cmocka_unit_test(test_others_tables),
+		cmocka_unit_test(test_by_whom),	  cmocka_unit_test(test_long),
+		cmocka_unit_test(test_lost),	  cmocka_unit_test(test_lost_in_between),
+		cmocka_unit_test(test_lost_half), cmocka_unit_test(test_broken),
 		cmocka_unit_test(test_refused),
 	};
 

@@ -259,17 +259,33 @@ static int body_take_hostile(void)
 static int body_pass(void)
 {
 	static const char script[] = "test \"$LISTEN_PID $LISTEN_FDS $LISTEN_FDNAMES\" = "
-				     "\"$$ 1 owner\" && test /dev/fd/3 -ef /dev/null";
-	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+				     "\"$$ 2 owner:claim\" && test /dev/fd/3 -ef /dev/null && "
+				     "test /dev/fd/4 -ef /dev/zero";
+	static const char *const names[] = { "owner", "claim", "c", "d", "e" };
+	static const char *const bad[] = { "owner", "a:b" };
+	static const int none[] = { 200, -1 };
+	int fds[NOTIFY_MAX_PASSED + 1] = { open("/dev/null", O_RDONLY | O_CLOEXEC),
+					   open("/dev/zero", O_RDONLY | O_CLOEXEC) };
 
-	CHECK(fd >= 0);
-	CHECK(notify_pass_fd(fd, "a:b") == -EINVAL);
-	CHECK(notify_pass_fd(-1, "owner") == -EBADF);
-	CHECK(notify_pass_fd(200, "owner") == -EBADF);
-	CHECK(!notify_pass_fd(fd, "owner") && fcntl(3, F_GETFD) == 0);
-	CHECK(notify_take_fd("owner") == 3);
-	/* From 3 to 3. */
-	CHECK(!notify_pass_fd(3, "owner") && fcntl(3, F_GETFD) == 0);
+	CHECK(fds[0] >= 0 && fds[1] >= 0);
+	CHECK(notify_pass_fds(fds, bad, 2) == -EINVAL);
+	CHECK(notify_pass_fds(fds, names, 0) == -EINVAL);
+	CHECK(notify_pass_fds(fds, names, NOTIFY_MAX_PASSED + 1) == -EINVAL);
+	CHECK(notify_pass_fds(none, names, 1) == -EBADF);
+	CHECK(notify_pass_fds(none + 1, names, 1) == -EBADF);
+	CHECK(!notify_pass_fds(fds, names, 2));
+	CHECK(fcntl(3, F_GETFD) == 0 && fcntl(4, F_GETFD) == 0);
+	CHECK(notify_take_fd("claim") == 4 && notify_take_fd("owner") == 3);
+	/* Each to the other's number, and from there to its own. */
+	for (int i = 0; i < 2; i++) {
+		fds[0] = 4 - i;
+		fds[1] = 3 + i;
+		CHECK(!notify_pass_fds(fds, names, 2));
+		CHECK(fcntl(3, F_GETFD) == 0 && fcntl(4, F_GETFD) == 0);
+	}
+	fds[0] = 4;
+	fds[1] = 3;
+	CHECK(!notify_pass_fds(fds, names, 2));
 	execl("/bin/sh", "sh", "-c", script, NULL);
 	return __LINE__;
 }

@@ -178,13 +178,24 @@ static void test_readers(void **state)
 	char err[CONFIG_ERR] = "";
 
 	assert_int_equal(rundir_lock(&writer, 0, err), 0);
-	assert_int_equal(rundir_open_read(&readers[0], *state, err), 0); /* waits its time out */
+	assert_int_equal(rundir_open_read(&readers[0], *state, err), 0);
+	assert_int_equal(readers[0].lock_fd, -1); /* not by opening: a reader may ask the watcher */
+	rundir_lock_read(&readers[0]);		  /* waits its time out */
 	rundir_close(&readers[0]);
 	rundir_unlock(&writer);
-	for (size_t i = 0; i < 2; i++)
+	for (size_t i = 0; i < 2; i++) {
 		assert_int_equal(rundir_open_read(&readers[i], *state, err), 0);
+		rundir_lock_read(&readers[i]);
+	}
 	rundir_close(&readers[0]);
 	assert_int_equal(rundir_lock(&writer, 0, err), -EAGAIN);
+	rundir_unlock(&readers[1]);
+	assert_int_equal(rundir_lock(&writer, 0, err), 0);
+	rundir_unlock(&writer);
+	/* One that nobody took yet is no lock to wait for, nor made. */
+	assert_int_equal(unlinkat(writer.dir_fd, "lock", 0), 0);
+	rundir_lock_read(&readers[1]);
+	assert_int_equal(readers[1].lock_fd, -1);
 	rundir_close(&readers[1]);
 	assert_int_equal(rundir_lock(&writer, 0, err), 0);
 	rundir_close(&writer);
