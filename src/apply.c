@@ -32,6 +32,31 @@ static bool has_tunnel_link(const struct policy *p, const struct netstate *ns)
 	return false;
 }
 
+const struct link *route_inside(const struct policy *p, const struct netstate *ns,
+				const struct route_to *to)
+{
+	for (size_t i = 0; i < ROUTE_MAX_HOPS && to->hops[i]; i++) {
+		const struct link *link = netstate_link(ns, to->hops[i]);
+
+		if (link && policy_is_tunnel_link(p, link->name, link->kind))
+			return link;
+	}
+	return NULL;
+}
+
+const struct link *route_outside(const struct policy *p, const struct netstate *ns,
+				 const struct route_to *to)
+{
+	for (size_t i = 0; i < ROUTE_MAX_HOPS && to->hops[i]; i++) {
+		const struct link *link = netstate_link(ns, to->hops[i]);
+
+		if (link && link->index != LOOPBACK_IFINDEX &&
+		    !policy_is_tunnel_link(p, link->name, link->kind))
+			return link;
+	}
+	return NULL;
+}
+
 /* Pin every sticky resolver whose route leads through a tunnel now. */
 static int pin_resolvers(const struct policy *p, struct netstate *ns, struct state *s)
 {
@@ -53,12 +78,9 @@ static int pin_resolvers(const struct policy *p, struct netstate *ns, struct sta
 			addrs[n++] = r->addr;
 	}
 	err = netwatch_lookup_routes(ns, addrs, n);
-	for (size_t i = 0; !err && i < ns->routes_len; i++) {
-		const struct link *link = netstate_link(ns, ns->routes[i].link);
-
-		if (link && policy_is_tunnel_link(p, link->name, link->kind))
+	for (size_t i = 0; !err && i < ns->routes_len; i++)
+		if (route_inside(p, ns, &ns->routes[i]))
 			err = state_add_pin(s, &ns->routes[i].addr);
-	}
 	free(addrs);
 	return err;
 }

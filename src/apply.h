@@ -44,6 +44,15 @@ enum apply_flag {
 };
 
 /*
+ * The first link of a route that is a tunnel, or that is none (nor the loopback
+ * device); NULL if the route has no such link.
+ */
+const struct link *route_inside(const struct policy *p, const struct netstate *ns,
+				const struct route_to *to);
+const struct link *route_outside(const struct policy *p, const struct netstate *ns,
+				 const struct route_to *to);
+
+/*
  * Make a plan of the state and of the kernel's links and routes.  Sticky
  * resolvers whose route leads through a tunnel are added to the state's pins.
  * Without a socket (fs NULL, for printing without root) the kernel is taken to

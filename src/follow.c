@@ -62,10 +62,9 @@ static void follow_routes(struct follow *f, const struct plan *plan, const struc
 	if (n && netwatch_lookup_routes(&routes, addrs, n))
 		return;
 	for (size_t i = 0; i < n; i++) {
-		const struct link *link = netstate_link(&plan->net, routes.routes[i].link);
+		const struct link *link = route_outside(p, &plan->net, &routes.routes[i]);
 
-		if (!link || link->index == LOOPBACK_IFINDEX ||
-		    policy_is_tunnel_link(p, link->name, link->kind))
+		if (!link)
 			continue;
 		if (!was_outside(f, &addrs[i], link->name)) {
 			note_tried(st, &addrs[i], link->name);
@@ -91,21 +90,23 @@ static void follow_links(struct follow *f, const struct plan *plan)
 
 	for (size_t i = 0; i < plan->net.links_len; i++) {
 		const struct link *l = &plan->net.links[i];
-		bool known = false;
+		bool known = false, accepted;
 
 		if (!policy_is_tunnel(p, l->name))
 			continue;
-		up |= l->up && policy_is_tunnel_link(p, l->name, l->kind);
-		if (policy_is_tunnel_kind(l->kind) || n == sizeof(odd) / sizeof(odd[0]))
+		accepted = policy_is_tunnel_link(p, l->name, l->kind);
+		up |= l->up && accepted;
+		if ((p->kinds_len ? accepted : policy_is_tunnel_kind(l->kind)) ||
+		    n == sizeof(odd) / sizeof(odd[0]))
 			continue;
 		for (size_t k = 0; k < sizeof(odd) / sizeof(odd[0]); k++)
 			known |= f->odd_links[k] == l->index;
 		if (!known)
 			log_event(LOG_LEVEL_WARNING, "tunnel-kind",
 				  "link %s has a tunnel's name, but is %s%s: %s", l->name,
-				  *l->kind ? "of kind " : "no tunnel", l->kind,
-				  p->kinds_len ? "refused unless its kind is asked for" :
-						 "accepted, as tunnel-kind = any says");
+				  *l->kind ? "of kind " : "hardware", l->kind,
+				  accepted ? "accepted, as tunnel-kind = any says" :
+					     "refused, as tunnel-kind says");
 		odd[n++] = l->index;
 	}
 	memcpy(f->odd_links, odd, sizeof(odd));

@@ -15,10 +15,12 @@ struct link {
 	bool up;	     /* administratively; IFF_UP */
 };
 
-/* Which link a packet to this address would leave by now. */
+#define ROUTE_MAX_HOPS 8
+
+/* By which links packets to this address would leave now: several, where a route spreads them. */
 struct route_to {
 	struct addr addr;
-	int link; /* interface index; 0: no route */
+	int hops[ROUTE_MAX_HOPS]; /* interface indexes; 0 behind the last: no route */
 };
 
 struct netstate {

@@ -135,29 +135,43 @@ int netwatch_dump_links(struct netstate *ns)
 	return errno_of(err);
 }
 
-/* The link of the answer's first next hop; multipath routes spread over all of them. */
+/* A question, and where its answer goes. */
+struct question {
+	struct route_to *to;
+	/*
+	 * For the route itself, with all its next hops (RTM_F_FIB_MATCH), not for
+	 * the one that a packet would take by chance.
+	 */
+	bool match;
+};
+
 static int take_route(struct nl_msg *msg, void *arg)
 {
-	struct route_to *to = arg;
+	const struct question *q = arg;
 	struct rtnl_route *route = NULL;
-	struct rtnl_nexthop *hop;
+	int type, n;
 
 	if (rtnl_route_parse(nlmsg_hdr(msg), &route) < 0)
 		return NL_SKIP;
-	hop = rtnl_route_nexthop_n(route, 0);
-	if (hop &&
-	    (rtnl_route_get_type(route) == RTN_UNICAST || rtnl_route_get_type(route) == RTN_LOCAL))
-		to->link = rtnl_route_nh_get_ifindex(hop);
+	type = rtnl_route_get_type(route);
+	n = rtnl_route_get_nnexthops(route);
+	/* What stays on this host has lo for its link, which only a packet's answer says. */
+	if (type != RTN_UNICAST && (type != RTN_LOCAL || q->match))
+		n = 0;
+	for (int i = 0; i < n && i < ROUTE_MAX_HOPS; i++)
+		q->to->hops[i] = rtnl_route_nh_get_ifindex(rtnl_route_nexthop_n(route, i));
 	rtnl_route_put(route);
 	return NL_STOP;
 }
 
-static int ask_route(struct nl_sock *sk, struct route_to *to)
+static int ask_route(struct nl_sock *sk, struct route_to *to, bool match)
 {
 	struct rtmsg request = {
 		.rtm_family = (unsigned char)to->addr.family,
 		.rtm_dst_len = (unsigned char)(addr_len(&to->addr) * 8),
+		.rtm_flags = match ? RTM_F_FIB_MATCH : 0,
 	};
+	struct question question = { to, match };
 	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, NLM_F_REQUEST);
 	int err;
 
@@ -168,6 +182,7 @@ static int ask_route(struct nl_sock *sk, struct route_to *to)
 		nlmsg_free(msg);
 		return -ENOMEM;
 	}
+	nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_route, &question);
 	err = nl_send_auto(sk, msg);
 	nlmsg_free(msg);
 	if (err < 0)
@@ -195,8 +210,10 @@ int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t
 	}
 	for (size_t i = 0; i < n && !err; i++) {
 		routes[i].addr = addrs[i];
-		nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_route, &routes[i]);
-		err = ask_route(sk, &routes[i]);
+		err = ask_route(sk, &routes[i], true);
+		/* None: unreachable; local; or nexthop objects, which are not in the route. */
+		if (!err && !routes[i].hops[0])
+			err = ask_route(sk, &routes[i], false);
 	}
 	nl_socket_free(sk);
 	if (err) {

@@ -29,7 +29,7 @@ int netwatch_dump_links(struct netstate *ns);
  * Ask the kernel where packets to each address would go now, as local programs
  * without a mark of their own send them (RTM_GETROUTE, rtnetlink(7)); fills
  * ns->routes in the same order.  An address without a route, or whose route
- * refuses, gets link 0.  0 or -errno as above.
+ * refuses, gets no hops.  0 or -errno as above.
  */
 int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t n);
 

@@ -497,6 +497,7 @@ int reconcile_commit(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 	rc->ss.recorded = true;
 	keep_plan(rc, &plan);
 	say_fresh(rc);
+	memset(rc->follow.odd_links, 0, sizeof(rc->follow.odd_links)); /* kinds may be others now */
 	choose_filter(rc);
 	/* A route that came before its resolver's filter woke nobody. */
 	debounce_hit(&rc->links, clock_monotonic_ms());

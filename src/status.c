@@ -207,7 +207,8 @@ static int read_routes(const struct state *s, struct status *st)
 		if (addr_is_linklocal(&r->resolver.addr)) /* its link is its route */
 			link = netstate_link_named(&st->net, r->resolver.link);
 		else if (r->looked_up)
-			link = netstate_link(&st->net, st->net.routes[i].link);
+			link = route_outside(p, &st->net, &st->net.routes[i]) ?:
+				       netstate_link(&st->net, st->net.routes[i].hops[0]);
 		if (link)
 			memcpy(r->route, link->name, IFNAMSIZ);
 		r->through_tunnel = link && policy_is_tunnel_link(p, link->name, link->kind);
@@ -267,9 +268,8 @@ static void warn_kinds(struct status *st)
 		const struct link *l = &st->net.links[i];
 		const bool asked = policy_is_tunnel_link(p, l->name, l->kind);
 
-		if (!policy_is_tunnel(p, l->name) || policy_is_tunnel_kind(l->kind))
-			continue;
-		if (!p->kinds_len || !asked)
+		if (policy_is_tunnel(p, l->name) &&
+		    !(p->kinds_len ? asked : policy_is_tunnel_kind(l->kind)))
 			warn(st, WARNING_TUNNEL_KIND,
 			     "link %s has a tunnel's name, but is %s%s: what leaves through it is %s",
 			     l->name, *l->kind ? "of kind " : "hardware", l->kind,
@@ -343,7 +343,8 @@ static bool is_open(struct status *st, const struct addr *addr)
 			return true; /* a wrong way to it has a warning of its own */
 	if (netwatch_lookup_routes(&route, addr, 1))
 		return false;
-	link = netstate_link(&st->net, route.routes[0].link);
+	link = route_outside(p, &st->net, &route.routes[0]) ?:
+		       netstate_link(&st->net, route.routes[0].hops[0]);
 	open = stays_on_host(link) || (link && p->mode == POLICY_MODE_EITHER &&
 				       policy_is_tunnel_link(p, link->name, link->kind));
 	netstate_fini(&route);
