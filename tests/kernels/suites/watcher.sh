@@ -36,8 +36,9 @@ is_watched_by_another() {
 	is_watched && [ "$(of_watcher pid)" != "$1" ]
 }
 
+# The process id of the watcher's parent.
 keeper() {
-	cat /run/leakguard/watch.pid
+	awk '$1 == "PPid:" { print $2 }' "/proc/$(of_watcher pid)/status"
 }
 
 is_ended() {
@@ -56,6 +57,8 @@ check "owner: $OWNER" "$(field owner)" $OWNER
 check 'status: LOCKED' "$(field state)" LOCKED
 paths 'blocked' none "$PUBLIC"
 paths 'approved resolvers are let out' far "$APPROVED"
+
+check 'watch.pid names the keeper' "$(cat /run/leakguard/watch.pid)" "$(keeper)"
 
 # What the watcher may: the filter is in place, and nothing runs into it.
 pid=$(of_watcher pid)
