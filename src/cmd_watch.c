@@ -168,6 +168,8 @@ int cmd_watch(const struct cmdline *cl)
 	err = rundir_open(&rd, cl->run_dir, text);
 	if (!err)
 		err = claim_fd >= 0 ? 0 : claim(&w, &rd, &claim_fd, text);
+	if (!err)
+		rundir_sign_claim(claim_fd);
 	if (err) {
 		log_error("%s", text);
 		return CMD_EXIT_FAILED;

@@ -126,6 +126,16 @@ bool rundir_is_in_place(const struct rundir *rd)
 	       ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
+void rundir_sign_claim(int fd)
+{
+	char pid[16];
+	const int len = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+
+	/* For people's eyes alone: it is the lock that counts. */
+	if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)len, 0) != len)
+		(void)ftruncate(fd, 0);
+}
+
 int rundir_claim(const struct rundir *rd, int *ret_fd, char reterr_text[CONFIG_ERR])
 {
 	struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -158,10 +168,7 @@ int rundir_claim(const struct rundir *rd, int *ret_fd, char reterr_text[CONFIG_E
 		close(fd);
 		return err;
 	}
-	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	/* For people's eyes alone: it is the lock that counts. */
-	if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n)
-		(void)ftruncate(fd, 0);
+	rundir_sign_claim(fd);
 	*ret_fd = fd;
 	return 0;
 }

@@ -55,6 +55,9 @@ bool rundir_is_in_place(const struct rundir *rd);
  */
 int rundir_claim(const struct rundir *rd, int *ret_fd, char reterr_text[CONFIG_ERR]);
 
+/* Write our process id into a claim, ours or one that was passed on. */
+void rundir_sign_claim(int fd);
+
 /* Whether somebody is.  Takes nothing, so that asking disturbs nobody. */
 bool rundir_is_claimed(const struct rundir *rd);
 
