@@ -22,9 +22,6 @@ UNITS_MS = {"h": 3600000, "m": 60000, "s": 1000, "ms": 1}
 
 # Between our clock and the kernel's (src/fwdiff.c, TIMED_SLACK_MS).
 SLACK_MS = 1000
-slack = pytest.mark.xfail(strict=True, reason="S14: an element of a second is "
-                          "taken for what the kernel is about to end")
-
 PROBES = [Probe(origin, "routed", family, port, proto, "public")
           for origin in ("host", "lan") for family in (4, 6)
           for port in (53, 853) for proto in ("udp", "tcp")]
@@ -138,8 +135,7 @@ def test_short(lab, guard, watch):
 @pytest.mark.parametrize("duration", [
     "0", "0m", "-1", "+5", "abc", "5x", "5M", "1.5", "1 m", " 5", "5m ", "",
     "m", "1h30m", "1d", "99999999999", "4294967296h",
-    pytest.param("0x10", marks=pytest.mark.xfail(strict=True, reason="text.c: "
-                 "a duration may be hexadecimal, which no message says"))])
+    "0x10"])
 def test_bad_durations(guard, duration):
     guard.enable(tunnel="tun0")
     done = guard.pause(duration, check=False)
@@ -253,7 +249,7 @@ def test_flushed_in_a_pause(lab, guard):
 
 
 ELEMENTS = ["ipv4", "ipv6 timeout 1h", "ipv4 timeout 3s",
-            pytest.param("ipv4 timeout 1s", marks=slack)]
+            "ipv4 timeout 1s"]
 
 
 @pytest.mark.parametrize("element", ELEMENTS)

@@ -274,8 +274,6 @@ def test_ownership_never_lapses(lab, service, event):
 
 
 @pytest.mark.root
-@pytest.mark.xfail(strict=True, reason="S13: a watcher that `enable` left "
-                   "behind does not hand over while it has its keeper")
 def test_started_after_enable(lab, service):
     """One that was left behind makes room for the service."""
     service.guard.enable(tunnel="tun0", watch=True)

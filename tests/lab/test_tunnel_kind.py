@@ -189,8 +189,6 @@ def test_list(lab, guard, impostor, kinds, expected):
 
 
 @pytest.mark.root  # opens /dev/net/tun
-@pytest.mark.xfail(strict=True, reason="status is silent about true tunnels "
-                   "whose kind is not asked for")
 def test_warns_of_a_tunnel_of_another_kind(lab, guard):
     """A true tunnel is blocked all the same when its kind is not asked for."""
     lab.host.ip("tuntap add dev tun5 mode tun", "link set tun5 up")
