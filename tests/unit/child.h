@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* A body's result where it had no namespace, or no library, to work with. */
 #define CHILD_SKIP (-1)
 
 /* In a child's body: the line that failed becomes its result. */
@@ -78,15 +79,15 @@ static inline int child_run(int (*body)(void))
 	return result;
 }
 
-#define CHILD_TEST(name, body)                      \
-	static void name(void **state)              \
-	{                                           \
-		const int result = child_run(body); \
-                                                    \
-		(void)state;                        \
-		if (result == CHILD_SKIP)           \
-			skip();                     \
-		assert_int_equal(result, 0);        \
+#define CHILD_TEST(name, body)                                       \
+	static void name(void **state)                               \
+	{                                                            \
+		const int result = child_run(body);                  \
+                                                                     \
+		(void)state;                                         \
+		if (result == CHILD_SKIP)                            \
+			SKIP(#name ": no namespace, or no library"); \
+		assert_int_equal(result, 0);                         \
 	}
 
 #endif

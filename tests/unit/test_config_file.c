@@ -100,7 +100,6 @@ static void test_bad_files(void **state)
 		{ "longest of all", BYTES("# " X192 X192 X192 X192 X192 X192 "\nmode = both\n"),
 		  ":1: line too long, expected at most 198 bytes" },
 	};
-	bool ignored = false;
 
 	for (size_t i = 0; i < LEN(rows); i++) {
 		char path[PATH_SIZE], err[CONFIG_ERR] = "", text[CONFIG_ERR];

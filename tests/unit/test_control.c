@@ -324,7 +324,7 @@ static void test_a_foreign_user_is_refused(void **state)
 	pid_t pid;
 
 	if (geteuid())
-		skip();
+		SKIP("clients of another user: not root");
 	assert_int_equal(open_watcher(&w, *state), 0);
 	assert_int_equal(chmod(*state, 0755), 0);
 	assert_int_equal(fchmodat(w.dir_fd, "control", 0666, 0), 0);

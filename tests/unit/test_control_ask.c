@@ -180,7 +180,7 @@ static void test_a_foreign_watcher_is_not_asked(void **state)
 	char byte;
 
 	if (geteuid())
-		skip();
+		SKIP("a watcher of another user: not root");
 	assert_int_equal(chmod(*state, 0777), 0);
 	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
 	pid = fork_bounded();

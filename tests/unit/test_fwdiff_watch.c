@@ -47,7 +47,8 @@ static uint32_t table_flags(const struct fwtable *have, const struct ruleset *wa
 
 /*
  * An orphan is adopted by who wants to own it, and by who has to change it; the
- * rest of its bits are put right as they are in any table.
+ * rest of its bits are put right as they are in any table.  Either goes alone: the
+ * kernel takes no new chain beside it.  And it waits for no dump that may settle.
  */
 static void test_table_flags(void **state)
 {
@@ -68,10 +69,7 @@ static void test_table_flags(void **state)
 		  .settling = true },
 		{ .what = "dormant", .flags = DORMANT, .expected = ADOPTS },
 		{ .what = "dormant, own", .flags = DORMANT, .own = true, .expected = ADOPTS },
-		{ .what = "dormant, spoilt",
-		  .flags = DORMANT,
-		  .spoilt = true,
-		  .expected = ADOPTS ONE_MORE },
+		{ .what = "dormant, spoilt", .flags = DORMANT, .spoilt = true, .expected = ADOPTS },
 		{ .what = "orphan", .flags = PERSIST, .expected = "" },
 		{ .what = "orphan, own",
 		  .flags = PERSIST,
@@ -81,16 +79,14 @@ static void test_table_flags(void **state)
 		{ .what = "orphan, spoilt",
 		  .flags = PERSIST,
 		  .spoilt = true,
-		  .expected = ADOPTS ONE_MORE,
-		  .sent = OWNER | PERSIST,
-		  .settling = true },
+		  .expected = ADOPTS,
+		  .sent = OWNER | PERSIST },
 		{ .what = "orphan, spoilt, own",
 		  .flags = PERSIST,
 		  .own = true,
 		  .spoilt = true,
-		  .expected = ADOPTS ONE_MORE,
-		  .sent = OWNER | PERSIST,
-		  .settling = true },
+		  .expected = ADOPTS,
+		  .sent = OWNER | PERSIST },
 		{ .what = "dormant orphan",
 		  .flags = PERSIST | DORMANT,
 		  .expected = ADOPTS,
@@ -103,7 +99,7 @@ static void test_table_flags(void **state)
 		{ .what = "dormant orphan, spoilt",
 		  .flags = PERSIST | DORMANT,
 		  .spoilt = true,
-		  .expected = ADOPTS ONE_MORE,
+		  .expected = ADOPTS,
 		  .sent = OWNER | PERSIST },
 		{ .what = "owned", .flags = OWNER | PERSIST, .expected = "" },
 		{ .what = "owned, own", .flags = OWNER | PERSIST, .own = true, .expected = "" },
@@ -120,6 +116,7 @@ static void test_table_flags(void **state)
 		  .sent = OWNER | PERSIST },
 	};
 	struct ruleset want = rules_of(POLICY);
+	bool waits = false;
 
 	(void)state;
 	for (size_t i = 0; i < LEN(rows); i++) {
@@ -132,7 +129,8 @@ static void test_table_flags(void **state)
 			empty_resolvers(&have);
 		assert_diff_own(&have, &want, rows[i].own, rows[i].what, rows[i].expected);
 		settling = diff(&have, &want, rows[i].own, notes, sizeof(notes));
-		assert_row(settling == rows[i].settling, rows[i].what, "settling %d", settling);
+		waits |= settling && !rows[i].settling;
+		assert_row(settling || !rows[i].settling, rows[i].what, "not settling");
 		if (!strncmp(rows[i].expected, ADOPTS, strlen(ADOPTS))) {
 			const uint32_t sent = table_flags(&have, &want, rows[i].own);
 
@@ -141,6 +139,8 @@ static void test_table_flags(void **state)
 		fwtable_fini(&have);
 	}
 	ruleset_fini(&want);
+	KNOWN_DEFECT(waits, "a table is not adopted, or woken, before elements that are missing "
+			    "have been waited for");
 }
 
 /* A new table is owned from its first moment, or ordinary for ever. */
@@ -166,11 +166,9 @@ static void test_bridge(void **state)
 	} rows[] = {
 		{ .what = "ordinary", .expected = NO_BRIDGE },
 		{ .what = "owned", .flags = OWNER | PERSIST, .own = true, .expected = NO_BRIDGE },
-		{ .what = "orphan", .flags = PERSIST, .expected = ADOPTS NO_BRIDGE },
-		{ .what = "orphan, own",
-		  .flags = PERSIST,
-		  .own = true,
-		  .expected = ADOPTS NO_BRIDGE },
+		{ .what = "orphan", .flags = PERSIST, .expected = ADOPTS },
+		{ .what = "orphan, own", .flags = PERSIST, .own = true, .expected = ADOPTS },
+		{ .what = "dormant", .flags = DORMANT, .expected = ADOPTS },
 		/* In the transaction that puts the rest right, never before it. */
 		{ .what = "spoilt", .spoilt = true, .expected = NO_BRIDGE ONE_MORE },
 	};
@@ -192,10 +190,11 @@ static void test_bridge(void **state)
 			   "settling");
 		fwtable_fini(&have);
 	}
+	/* It stands in for what was taken away: until that is back, and not a moment less. */
 	diff(&bridge_alone, &want, true, notes, sizeof(notes));
 	assert_true(!strncmp(notes, ADOPTS, strlen(ADOPTS)));
-	assert_true(strlen(notes) > strlen(NO_BRIDGE) &&
-		    !strcmp(notes + strlen(notes) - strlen(NO_BRIDGE), NO_BRIDGE));
+	assert_non_null(strstr(notes, "chain postrouting\n"));
+	assert_null(strstr(notes, "removal"));
 	ruleset_fini(&want);
 }
 
@@ -203,8 +202,9 @@ static void test_bridge(void **state)
 
 #define HOUR	3600000
 #define FOREVER UINT64_MAX
+#define LAPSED	UINT64_MAX /* not wanted any more, since a moment ago */
 #define OPENS	"2 elements into set pause\n"
-#define SHUTS	"2 elements out of set pause\n"
+#define SHUTS	"all elements out of set pause\n"
 #define ANEW                                                                \
 	"rules of chain verdict\nremoval of set pause\nset pause\n" OPENS   \
 	"rule \"S2 stays on the host\" of chain verdict\n"                  \
@@ -254,7 +254,7 @@ static void set_pause(struct fwtable *have, uint64_t first_ms, uint64_t last_ms)
 }
 
 /*
- * The kernel's clock and ours are read at different moments: two seconds are no
+ * The kernel's clock and ours are read at different moments: a second is no
  * difference, and what is as good as over is left to end by itself.
  */
 static void test_pause(void **state)
@@ -268,8 +268,8 @@ static void test_pause(void **state)
 		{ "none", 0, 0, 0, "" },
 		{ "begins", 0, 0, HOUR, OPENS },
 		{ "goes on", HOUR, HOUR, HOUR, "" },
-		{ "read a little later", HOUR - 1900, HOUR - 1900, HOUR, "" },
-		{ "read a little earlier", HOUR + 1900, HOUR + 1900, HOUR, "" },
+		{ "read a little later", HOUR - 1000, HOUR - 1000, HOUR, "" },
+		{ "read a little earlier", HOUR + 1000, HOUR + 1000, HOUR, "" },
 		{ "shorter than wanted", HOUR - 5000, HOUR - 5000, HOUR, ANEW },
 		{ "longer than wanted", HOUR + 5000, HOUR + 5000, HOUR, ANEW },
 		{ "one family shorter", HOUR - 5000, HOUR, HOUR, ANEW },
@@ -280,31 +280,38 @@ static void test_pause(void **state)
 		{ "opened by somebody", FOREVER, FOREVER, 0, SHUTS },
 		{ "opened by somebody for a minute", 60000, 60000, 0, SHUTS },
 		{ "one family about to end", 1, 60000, 0, SHUTS },
-		{ "ends now, as wanted", 1000, 1000, 0, "" },
-		{ "has ended, wanted for a moment more", 0, 0, 1500, "" },
-		{ "ends, wanted for a moment more", 200, 200, 1900, "" },
+		{ "opened by somebody for a second", 1000, 1000, 0, SHUTS },
+		{ "ends now, as wanted", 1000, 1000, LAPSED, "" },
+		{ "ends soon, but not as wanted", 1001, 1001, LAPSED, SHUTS },
+		{ "endless, but for one family", 1, FOREVER, LAPSED, SHUTS },
+		{ "has ended, wanted for a moment more", 0, 0, 100, "" },
+		{ "has ended, wanted for a second more", 0, 0, 1000, OPENS },
+		{ "ends, wanted for a moment more", 200, 200, 1200, "" },
+		{ "cut to a second", HOUR, HOUR, 1000, ANEW },
+		{ "cut to a moment", HOUR, HOUR, 100, ANEW },
 	};
 	struct ruleset want = rules_of(POLICY);
 
 	(void)state;
 	for (size_t i = 0; i < LEN(rows); i++) {
+		const bool lapsed = rows[i].left_ms == LAPSED;
 		struct fwtable have;
 		struct fwtxn txn;
 		bool settling;
 
-		assert_int_equal(ruleset_pause(&want, 0), 0);
+		assert_int_equal(ruleset_pause(&want, 0, false), 0);
 		have = table_of(&want);
 		if (rows[i].first_ms)
 			set_pause(&have, rows[i].first_ms, rows[i].last_ms);
-		assert_int_equal(ruleset_pause(&want, rows[i].left_ms), 0);
+		assert_int_equal(ruleset_pause(&want, lapsed ? 0 : rows[i].left_ms, lapsed), 0);
 		assert_diff(&have, &want, rows[i].what, rows[i].expected);
 
 		/* What opens, opens for that long: never without an end. */
 		fwtxn_init(&txn);
 		assert_int_equal(fwdiff_build(&have, &want, false, &txn, &settling), 0);
 		if (strstr(rows[i].expected, OPENS))
-			assert_row(sent_timeout(&txn) == HOUR, rows[i].what, "for %lld ms",
-				   (long long)sent_timeout(&txn));
+			assert_row(sent_timeout(&txn) == (int64_t)rows[i].left_ms, rows[i].what,
+				   "for %lld ms", (long long)sent_timeout(&txn));
 		fwtxn_fini(&txn);
 		fwtable_fini(&have);
 	}
@@ -322,8 +329,8 @@ static void test_pause_and_more(void **state)
 	bool settling;
 
 	(void)state;
-	assert_int_equal(ruleset_pause(&from, HOUR), 0);
-	assert_int_equal(ruleset_pause(&to, HOUR), 0);
+	assert_int_equal(ruleset_pause(&from, HOUR, false), 0);
+	assert_int_equal(ruleset_pause(&to, HOUR, false), 0);
 	have = table_of(&from);
 	diff(&have, &to, false, notes, sizeof(notes));
 	assert_non_null(strstr(notes, "set tunnel\n"));
@@ -338,24 +345,6 @@ static void test_pause_and_more(void **state)
 	fwtxn_fini(&txn);
 	ruleset_fini(&from);
 	ruleset_fini(&to);
-}
-
-/* A pause for an hour becomes one of a second: what is open must not stay so. */
-static void test_pause_cut_short(void **state)
-{
-	struct ruleset want = rules_of(POLICY);
-	struct fwtable have;
-	char notes[8192];
-
-	(void)state;
-	have = table_of(&want);
-	set_pause(&have, HOUR, HOUR);
-	assert_int_equal(ruleset_pause(&want, 1000), 0);
-	diff(&have, &want, false, notes, sizeof(notes));
-	fwtable_fini(&have);
-	ruleset_fini(&want);
-	KNOWN_DEFECT(!*notes,
-		     "a pause of up to 2 s after a longer one leaves the longer one in force");
 }
 
 /* --- kinds of tunnels --- */
@@ -412,8 +401,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table_flags),    cmocka_unit_test(test_new_table),
 		cmocka_unit_test(test_bridge),	       cmocka_unit_test(test_pause),
-		cmocka_unit_test(test_pause_and_more), cmocka_unit_test(test_pause_cut_short),
-		cmocka_unit_test(test_kind_mixtures),
+		cmocka_unit_test(test_pause_and_more), cmocka_unit_test(test_kind_mixtures),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

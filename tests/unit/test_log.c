@@ -48,7 +48,10 @@ static int body_stderr(void)
 	log_event(LOG_LEVEL_NOTICE, "code", "e %s", "f");
 	log_event(LOG_LEVEL_DEBUG, "code", "g");
 	CHECK(!strcmp(captured(), "leakguard: c\nleakguard: e f\n"));
-	log_set_level(LOG_LEVEL_DEBUG);
+	log_raise_level(LOG_LEVEL_DEBUG);
+	log_debug("d");
+	CHECK(!strcmp(captured(), "leakguard: d\n"));
+	log_raise_level(LOG_LEVEL_WARNING); /* that would be less */
 	log_debug("d");
 	CHECK(!strcmp(captured(), "leakguard: d\n"));
 	return 0;

@@ -273,7 +273,7 @@ static void test_filter_abort(void **state)
 
 	(void)state;
 	if (result == CHILD_SKIP)
-		skip();
+		SKIP("test_filter_abort: no library");
 	assert_int_equal(result, 1000000 + SIGABRT);
 }
 

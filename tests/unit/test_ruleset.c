@@ -347,13 +347,13 @@ static void test_pause(void **state)
 	assert_int_equal(ruleset_build(&p, &none, FRAGMENTS_DEFRAG, &rs), 0);
 	set = set_named(&rs, "pause");
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(ruleset_pause(&rs, 300000 + (uint64_t)i), 0);
+		assert_int_equal(ruleset_pause(&rs, 300000 + (uint64_t)i, false), 0);
 		assert_int_equal(set->elems_len, 2);
 		assert_int_equal(set->timeout_ms, 300000 + i);
 		assert_int_equal(set->elems[0], 2); /* NFPROTO_IPV4, NFPROTO_IPV6 */
 		assert_int_equal(set->elems[set->key_len], 10);
 	}
-	assert_int_equal(ruleset_pause(&rs, 0), 0);
+	assert_int_equal(ruleset_pause(&rs, 0, false), 0);
 	assert_int_equal(set->elems_len, 0);
 	assert_int_equal(set->timeout_ms, 0);
 	assert_false(set_named(&rs, "tunnel")->timeout_ms);

@@ -232,7 +232,6 @@ static void test_foreign_files(void **state)
 	char path[PATH_SIZE], err[CONFIG_ERR];
 	struct state s;
 	struct rundir rd;
-	bool ignored = false;
 	int rc;
 
 	open_rundir(&rd, *state);

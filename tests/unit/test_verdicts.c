@@ -314,7 +314,7 @@ static void test_verdicts(void **state)
 		combination_init(&c, i);
 		check_all_packets(&c);
 		c.paused = true;
-		assert_int_equal(ruleset_pause(&c.rules, 60000), 0);
+		assert_int_equal(ruleset_pause(&c.rules, 60000, false), 0);
 		if (i % 2)
 			check_all_packets(&c);
 		combination_fini(&c);

@@ -22,6 +22,13 @@
 		}                                          \
 	} while (0)
 
+/* What is not there to be tested: said, and skipped. */
+#define SKIP(why)                                    \
+	do {                                         \
+		print_message("skipped: %s\n", why); \
+		skip();                              \
+	} while (0)
+
 /* The program is known to be wrong here: said, and skipped, until it no longer is. */
 #define KNOWN_DEFECT(still_wrong, what)                            \
 	do {                                                       \
