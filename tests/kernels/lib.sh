@@ -34,6 +34,15 @@ succeeds() {
 	check "$name" "status $status" 'status 0'
 }
 
+# check_least NAME FOUND LEAST
+check_least() {
+	if [ "$2" -ge "$3" ] 2>/dev/null; then
+		echo "ok $SUITE: $1"
+	else
+		echo "FAIL $SUITE: $1: found '$(one_line "$2")', expected $3 or more"
+	fi
+}
+
 # What the kernel lacks, and what took its place.
 lack() {
 	echo "lack $SUITE: $*"
