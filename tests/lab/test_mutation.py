@@ -157,15 +157,25 @@ def test_each_rule_is_missed(lab, guard, make_tunnel, table, variant):
     listing = listing_of(guard, options)
     unnoticed = []
     with battery_for(lab, make_tunnel, options, "reject" in options) as battery:
-        before = whole(battery, lab, listing)
+        before = {}
         for rule in fresh_rules(listing, table, variant in profiles.NAMES):
-            found = caught_by(battery, lab, before,
-                              profiles.without(listing, rule))
+            rules = paused(listing) if rule.promise == 6 else listing
+            if rules not in before:
+                before[rules] = whole(battery, lab, rules)
+            found = caught_by(battery, lab, before[rules],
+                              profiles.without(rules, rule))
             table.add(rule.promise, f"{variant}: {rule.chain}: {rule.text}",
                       found[0] if found else "NOBODY")
             if not found:
                 unnoticed.append(f"{rule.chain}: {rule.text}")
     assert not unnoticed, "\n".join(unnoticed)
+
+
+def paused(listing):
+    """In the middle of a pause, without which S6 has no work; line by line."""
+    assert listing.count("\t\tflags timeout\n") == 1
+    return listing.replace("\t\tflags timeout\n",
+                           "\t\tflags timeout; elements = { ipv4, ipv6 }\n")
 
 
 def whole(battery, lab, listing):
