@@ -84,7 +84,6 @@ def test_open_files(watcher, name):
     assert len(files) <= MOST_FILES[name], files
 
 
-@pytest.mark.xfail(strict=True, reason="not so two copies of the owning socket")
 def test_open_files_close_on_exec(watcher):
     """A program that is run by mistake would get none of them."""
     for one in watcher.values():
@@ -101,7 +100,6 @@ def test_a_session_of_its_own(guard):
             dict.fromkeys(range(3), "/dev/null")
 
 
-@pytest.mark.xfail(strict=True, reason="WATCHDOG_PID is left")
 def test_nothing_of_a_service_manager(guard):
     """It would answer for the one who said `enable`."""
     listen = {"LISTEN_PID": "1", "LISTEN_FDS": "3", "LISTEN_FDNAMES": "a:b:c"}
@@ -109,8 +107,9 @@ def test_nothing_of_a_service_manager(guard):
                  env={**os.environ, **MANAGERS, **listen})
     for one in family(guard).values():
         assert not one.environment.keys() & MANAGERS.keys()
-        # Its own socket came by the same way.
-        assert one.environment["LISTEN_FDNAMES"] == "nftables"
+        # Its own descriptors came by the same way.
+        assert one.environment["LISTEN_FDNAMES"] == "nftables:claim"
+        assert one.environment.keys() == listen.keys()
 
 
 def enable_as(guard, python, timeout=30, **kwargs):
@@ -150,10 +149,7 @@ CALLERS = {
 }
 
 
-@pytest.mark.parametrize("caller", [
-    pytest.param("ignored", marks=pytest.mark.xfail(
-        strict=True, reason="a keeper that ignores SIGCHLD sees no death")),
-    "blocked"])
+@pytest.mark.parametrize("caller", CALLERS)
 def test_signals_of_its_caller(guard, caller):
     """It is started again all the same, and ends when it is told to."""
     done = enable_as(guard, CALLERS[caller])

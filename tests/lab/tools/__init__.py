@@ -3,6 +3,7 @@
     flood    sends as fast as it can            Flood
     count    counts what arrived over a link    Counter
     churn    somebody else's transactions       Churn
+    rival    changes of leakguard's own table   Rival
     killat   kill -9 at the K-th system call    kill_at
     killin   the same of one that runs already  KillIn
     failk    the K-th call of a function fails  Failing
@@ -131,6 +132,13 @@ class Churn(_Helper):
 
     def stop(self):
         return int(self.finish().split()[1])
+
+
+class Rival(Churn):
+    """Changes our table without a pause until stop(): how often it could."""
+
+    def __init__(self, namespace, how):
+        super().__init__(namespace, build("rival"), how)
 
 
 def kill_at(namespace, number, argv):
