@@ -283,6 +283,12 @@ static int body_pass(void)
 		CHECK(!notify_pass_fds(fds, names, 2));
 		CHECK(fcntl(3, F_GETFD) == 0 && fcntl(4, F_GETFD) == 0);
 	}
+	/* To where nothing is. */
+	CHECK(dup2(3, 20) == 20 && dup2(4, 21) == 21 && !close(3) && !close(4));
+	fds[0] = 20;
+	fds[1] = 21;
+	CHECK(!notify_pass_fds(fds, names, 2));
+	CHECK(fcntl(3, F_GETFD) == 0 && fcntl(4, F_GETFD) == 0);
 	execl("/bin/sh", "sh", "-c", script, NULL);
 	return __LINE__;
 }
