@@ -126,28 +126,16 @@ out:
 	return err ? fail(rd, err) : MNL_CB_OK;
 }
 
-/* A string attribute of a message, or NULL; points into the message. */
-static const char *attr_str(const struct nlmsghdr *nlh, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(attr) == type &&
-		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
-			return mnl_attr_get_str(attr);
-	return NULL;
-}
-
 static int take_rule(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	const char *name = attr_str(nlh, NFTA_RULE_CHAIN);
+	const char *name = fwsock_attr_str(nlh, NFTA_RULE_CHAIN);
 	struct nftnl_rule *r;
 	struct fwchain *chain;
 	char **text;
 	int err;
 
-	if (!is_ours(attr_str(nlh, NFTA_RULE_TABLE)) || !name)
+	if (!is_ours(fwsock_attr_str(nlh, NFTA_RULE_TABLE)) || !name)
 		return MNL_CB_OK;
 	chain = (struct fwchain *)fwtable_chain(rd->table, name);
 	if (!chain)

@@ -70,18 +70,6 @@ int fwwatch_fd(const struct fwwatch *fw)
 	return mnl_socket_get_fd(fw->events.nl);
 }
 
-/* A string attribute, or NULL; points into the message. */
-static const char *attr_str(const struct nlmsghdr *nlh, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(attr) == type &&
-		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
-			return mnl_attr_get_str(attr);
-	return NULL;
-}
-
 /* Names are another program's: nothing of them may break a line of a log. */
 static void clean(char *text)
 {
@@ -94,14 +82,14 @@ static void clean(char *text)
 static bool is_ours(const struct nlmsghdr *nlh)
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
-	const char *table = attr_str(nlh, NFTA_TABLE_NAME);
+	const char *table = fwsock_attr_str(nlh, NFTA_TABLE_NAME);
 
 	return nfg->nfgen_family == NFPROTO_INET && table && !strcmp(table, RULESET_TABLE);
 }
 
 static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t type)
 {
-	const char *name = kinds[type].name ? attr_str(nlh, kinds[type].name) : NULL;
+	const char *name = kinds[type].name ? fwsock_attr_str(nlh, kinds[type].name) : NULL;
 
 	/* The first thing told stands for all, but for the worst. */
 	if (!fw->touched || type == NFT_MSG_DELTABLE)
