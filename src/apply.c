@@ -20,9 +20,13 @@
  * alone take up to four (blind, flags, made anew, without the bridge).
  */
 #define APPLY_COMMITS	6
-/* How long a hash set that just grew is given to show all its elements: 1 ms, 2 ms, ... 512 ms. */
-#define SETTLE_TRIES	10
+/*
+ * How long a hash set that just grew is given to show all its elements: 1 ms, 2 ms,
+ * ... 16 ms, 16 ms, about a second in all.  Short, since a watcher hears nothing meanwhile.
+ */
+#define SETTLE_TRIES	64
 #define SETTLE_FIRST_NS 1000000L
+#define SETTLE_MOST_NS	16000000L
 
 static bool has_tunnel_link(const struct policy *p, const struct netstate *ns)
 {
@@ -195,11 +199,12 @@ static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool 
 			   char reterr_text[CONFIG_ERR])
 {
 	struct timespec pause = { .tv_nsec = SETTLE_FIRST_NS };
+	uint32_t first = 0;
 	struct fwtable have;
 	bool settling;
 	int err;
 
-	for (int i = 0;; i++, pause.tv_nsec *= 2) {
+	for (int i = 0;; i++) {
 		err = read_table(fs, &have, reterr_text);
 		if (err)
 			return err;
@@ -213,10 +218,14 @@ static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool 
 			fwtxn_fini(ret_txn);
 			return err;
 		}
-		if (!settle || !settling || i == SETTLE_TRIES)
+		first = i ? first : ret_seen->generation;
+		/* A commit by somebody else: it may be that which took them. */
+		if (!settle || !settling || i == SETTLE_TRIES || ret_seen->generation != first)
 			return 0;
 		fwtxn_fini(ret_txn);
 		nanosleep(&pause, NULL);
+		if (pause.tv_nsec < SETTLE_MOST_NS)
+			pause.tv_nsec *= 2;
 	}
 }
 
@@ -334,10 +343,13 @@ int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
 	struct apply_report report = { 0 };
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
+	bool settle = false;
 
 	for (int i = 0; i < APPLY_TRIES; i++) {
-		err = commit_round(fs, &plan->rules, flags, commits > 0, i == APPLY_TRIES - 1,
-				   &report, why);
+		err = commit_round(fs, &plan->rules, flags, settle, i == APPLY_TRIES - 1, &report,
+				   why);
+		/* What a blind one left out is missing, not hidden. */
+		settle = err == 1 ? !(flags & APPLY_BLIND) : settle;
 		flags &= ~(unsigned int)APPLY_BLIND;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;

@@ -399,8 +399,10 @@ int fwdiff_build(const struct fwtable *have, const struct ruleset *want, bool ow
 		gone += d.elems[i].gone;
 	}
 	*ret_settling = !other && !gone && fwtxn_len(txn);
-	if (!txn->err && needs_flags(have, own, fwtxn_len(txn)))
+	if (!txn->err && needs_flags(have, own, fwtxn_len(txn))) {
 		put_flags(txn, have);
+		*ret_settling = false;
+	}
 	return txn->err;
 }
 

@@ -151,6 +151,8 @@ static bool take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf
 static int hears_again(struct fwwatch *fw, struct fwevent *ev)
 {
 	ev->lost = fw->deaf;
+	if (fw->deaf)
+		fw->touched = false; /* the end of that transaction is lost as well */
 	fw->deaf = false;
 	return ev->lost;
 }

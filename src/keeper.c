@@ -46,6 +46,8 @@ static pid_t fork_to(const struct family *f, int (*run)(void *ctx))
 	if (pid)
 		return pid;
 	signal(SIGHUP, SIG_IGN); /* the keeper's to answer, also where a whole group is told */
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
 	sigprocmask(SIG_UNBLOCK, &f->signals, NULL);
 	status = run(f->k->ctx);
 	fflush(stdout);
@@ -101,8 +103,11 @@ static void end_watcher(struct family *f)
 static void reload(struct family *f)
 {
 	f->reload_again = f->reload > 0;
-	if (f->reload <= 0 && !f->ending_ms)
-		f->reload = fork_to(f, f->k->reload);
+	if (f->reload > 0 || f->ending_ms)
+		return;
+	f->reload = fork_to(f, f->k->reload);
+	if (f->reload < 0)
+		log_error("cannot reload: %s; the rules stand", strerror(errno));
 }
 
 static void reap(struct family *f)

@@ -19,7 +19,7 @@ $(TEST_LIB): $(LIB_OBJ)
 	$(Q)rm -f $@
 	$(Q)$(AR) rcs $@ $^
 
-$(TEST_BUILD)/%: tests/unit/%.c tests/unit/unit.h $(wildcard src/*.h) $(TEST_LIB)
+$(TEST_BUILD)/%: tests/unit/%.c $(wildcard tests/unit/*.h src/*.h) $(TEST_LIB)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -Isrc $(ALL_LDFLAGS) -o $@ $< $(TEST_LIB) $(LIBS) -lcmocka
 

@@ -386,17 +386,7 @@ CHILD_TEST(test_lost, run_lost)
 CHILD_TEST(test_lost_in_between, run_lost_in_between)
 CHILD_TEST(test_broken, run_broken)
 CHILD_TEST(test_refused, run_refused)
-
-static void test_lost_half(void **state)
-{
-	const int result = child_run(run_lost_half);
-
-	(void)state;
-	if (result == CHILD_SKIP)
-		SKIP("test_lost_half: no namespace");
-	KNOWN_DEFECT(result, "the watcher's next commit counts as another's, if a transaction "
-			     "before it was lost by half");
-}
+CHILD_TEST(test_lost_half, run_lost_half)
 
 int main(void)
 {
