@@ -12,6 +12,8 @@ SOL_NETLINK, NETLINK_NETFILTER = 270, 12
 NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 1, 2
 NFNLGRP_NFTABLES = 7
 NFT_MSG_NEWGEN, NFTA_GEN_PROC_NAME = 10 << 8 | 15, 3
+NFTA_TABLE_NAME = 1
+TABLES = {10 << 8 | 0: "add", 10 << 8 | 2: "delete"}  # NFT_MSG_...TABLE
 SO_RCVBUFFORCE, RCVBUF_BYTES = 33, 64 << 20
 NETLINK_LIST_MEMBERSHIPS = 9
 SYS_PIDFD_GETFD = 438
@@ -25,6 +27,7 @@ class Commits:
 
     def __init__(self, namespace):
         self.seen = []  # (seconds, program)
+        self.tables = []  # ("add" or "delete", table)
         self.failed = None
         self._news, self._ending = threading.Condition(), False
         with namespace.inside():
@@ -65,7 +68,10 @@ class Commits:
             now = time.monotonic()
             for kind, body in _messages(datagram):
                 if kind == NFT_MSG_NEWGEN and touched:
-                    self._note(now, _program(body))
+                    self._note(now, _text(body, NFTA_GEN_PROC_NAME))
+                if kind in TABLES:
+                    self.tables.append((TABLES[kind],
+                                        _text(body, NFTA_TABLE_NAME)))
                 touched = (kind != NFT_MSG_NEWGEN
                            and (touched or OURS.encode() + b"\0" in body))
 
@@ -103,11 +109,11 @@ def _messages(datagram):
         datagram = datagram[(length + 3) & ~3:]
 
 
-def _program(body):
+def _text(body, attribute):
     at = 4  # struct nfgenmsg
     while at + 4 <= len(body):
         length, kind = struct.unpack_from("=HH", body, at)
-        if kind == NFTA_GEN_PROC_NAME:
+        if kind == attribute:
             return body[at + 4:at + length].rstrip(b"\0").decode()
         at += max((length + 3) & ~3, 4)
     return ""

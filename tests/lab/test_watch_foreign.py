@@ -163,9 +163,15 @@ def test_owned(lab, watched, counter, record_property):
     assert (status["watcher"]["undone"], status["watcher"]["owner"]) == (0, True)
 
 
-def test_ownership_comes_and_goes(lab, watched, counter):
-    """A running watcher gives the table up and takes it back, under load."""
+BRIDGED = [("add", "leakguard_bridge"), ("delete", "leakguard"),
+           ("add", "leakguard"), ("delete", "leakguard_bridge")]
+
+
+def test_ownership_comes_and_goes(lab, watched, counter, commits):
+    """A running watcher gives the table up and takes it back, under load;
+    each time a second one with the same rules stands meanwhile."""
     guard, refused = watched(), f"delete table {TABLE}"
+    made = len(commits.tables)
     before, base, pid = rules(guard.listing()), counter.total(), None
     with Load(lab, TARGET) as load:
         for ownership, owner in [("off", "none"), ("auto", "socket")] * 4:
@@ -180,6 +186,8 @@ def test_ownership_comes_and_goes(lab, watched, counter):
         assert rules(guard.listing()) == before
         load.stop()
     assert counter.total() == base
+    netns.wait_until(lambda: commits.tables[made:] == BRIDGED * 8,
+                     "each by way of a second table")
     assert lab.host.run(["nft", "list", "tables"]).stdout.count("\n") == 1
     # Anybody's again, it is watched as such.
     guard.enable(*POLICY, *OFF, watch=True)
