@@ -91,6 +91,16 @@ static int take_socket(void)
 	return fd;
 }
 
+/* One that a command leaves behind makes way for a service, not for its like. */
+static bool has_its_like(const struct cmdline *cl, const struct rundir *rd)
+{
+	struct control_reply reply;
+
+	return cl->until_disable &&
+	       !control_ask(rd->dir_fd, rd->path, CONTROL_VERB_STATUS, CLAIM_WAIT_MS, &reply) &&
+	       reply.status.held;
+}
+
 /*
  * Be the one watcher here.  One that lost its keeper has the owning socket, and
  * nobody to start it again: it hands that over and ends.  One that ends anyway,
@@ -105,6 +115,8 @@ static int claim(struct watch *w, const struct rundir *rd, int *ret_fd, char tex
 	for (int waited_ms = 0;; waited_ms += CLAIM_POLL_MS) {
 		err = rundir_claim(rd, ret_fd, text);
 		if (err != -EBUSY || waited_ms >= CLAIM_WAIT_MS)
+			return err;
+		if (fd < 0 && has_its_like(w->cl, rd))
 			return err;
 		if (fd < 0 && !control_ask_fd(rd->dir_fd, rd->path, CONTROL_VERB_HANDOVER,
 					      CLAIM_WAIT_MS, &reply, &fd)) {
