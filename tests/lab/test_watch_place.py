@@ -27,10 +27,6 @@ from test_watch_crash import (BACK_S, BASE, assert_in_order,
                               wait_gone, wait_watcher)
 from tools import SOAK, Counter, generation, run_inside
 
-# What is known to be wrong, until it is mended.
-TAKES_OVER = pytest.mark.xfail(strict=True, reason=(
-    "who asks for the socket is not asked whether it will stay itself"))
-
 STORM = 40 if SOAK else 6  # times that several start at once
 
 
@@ -90,7 +86,7 @@ def start_watch(guard, *options):
 
 @pytest.mark.parametrize("count, options", [
     (2, []), (10, []),
-    pytest.param(2, ["--until-disable"], marks=TAKES_OVER)])
+    (2, ["--until-disable"])])
 def test_watchers_at_once(guard, target, count, options):
     """One runs; the others say so, and end."""
     guard.enable(*BASE[1:])
