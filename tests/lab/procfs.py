@@ -1,5 +1,6 @@
 """A process as /proc shows it: what it holds, what it may, what it took."""
 
+import contextlib
 import os
 import signal
 
@@ -68,8 +69,11 @@ class Process:
     @property
     def files(self):
         """{descriptor: what it leads to}."""
-        return {int(fd): self.link(f"fd/{fd}")
-                for fd in os.listdir(f"/proc/{self.pid}/fd")}
+        found = {}
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found[int(fd)] = self.link(f"fd/{fd}")
+        return found
 
     def closes_on_exec(self, fd):
         for line in self.read(f"fdinfo/{fd}").splitlines():
