@@ -386,7 +386,12 @@ STATUS = struct.pack("BB6x", 1, 1)  # control.h: version, verb
 
 
 def say_garbage(client):
-    client.send(os.urandom(8))
+    """Of another version: eight bytes of chance are `disable` now and then."""
+    client.send(b"\0" + os.urandom(7))
+
+
+def ask_for_nothing(client):
+    client.send(b"\1\0" + os.urandom(6))
 
 
 def say_too_much(client):
@@ -415,8 +420,8 @@ def send_files(client):
                                array.array("i", [0] * 50))])
 
 
-HOSTILE = [say_garbage, say_too_much, say_a_byte, say_nothing, close_half,
-           hear_nothing, send_files]
+HOSTILE = [say_garbage, ask_for_nothing, say_too_much, say_a_byte,
+           say_nothing, close_half, hear_nothing, send_files]
 
 
 def pester(guard, over, tally):
