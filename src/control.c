@@ -76,11 +76,19 @@ static void drop_client(struct control_client *client)
 static void fill_reply(const struct control *c, const struct control_request *request,
 		       struct control_reply *reply)
 {
+	static const uint8_t zeros[sizeof(request->unused)];
+
 	if (request->version != CONTROL_VERSION) {
 		reply->result = -EPROTONOSUPPORT;
 		snprintf(reply->text, sizeof(reply->text),
 			 "version %u: expected %u, which the watcher speaks; restart the older of the two",
 			 request->version, CONTROL_VERSION);
+		return;
+	}
+	if (memcmp(request->unused, zeros, sizeof(zeros))) {
+		reply->result = -EINVAL;
+		snprintf(reply->text, sizeof(reply->text),
+			 "a request with more in it: expected zeros");
 		return;
 	}
 	switch ((enum control_verb)request->verb) {

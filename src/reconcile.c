@@ -17,6 +17,7 @@
 #define RECORD_RETRY_MS	  200
 #define UNDO_BURST	  200 /* repairs at once, then one every ... */
 #define UNDO_EVERY_MS	  5
+#define PAUSE_CHECK_MS	  1000
 #define FIGHT_OVER_MS	  10000
 #define UNDO_LOG_EVERY_MS 1000
 
@@ -402,7 +403,10 @@ uint64_t reconcile_due(const struct reconcile *rc)
 	uint64_t due = earlier(links_due(rc), rc->audit_ms);
 
 	due = earlier(due, backoff_due(&rc->retry));
-	due = earlier(due, pause_due(rc, now_ms));
+	/* This clock stands still in suspend, a pause goes on: look at it now and then. */
+	due = earlier(due,
+		      earlier(pause_due(rc, now_ms),
+			      rc->ss.before.pause_until_ms ? now_ms + PAUSE_CHECK_MS : PACE_NEVER));
 	due = earlier(due, rc->record_ms ? rc->record_ms : PACE_NEVER);
 	if (rc->undo.touched)
 		due = earlier(due, bucket_due(&rc->undos, now_ms, UNDO_BURST, UNDO_EVERY_MS));
