@@ -25,6 +25,7 @@ struct daemon {
 	struct control control;
 	struct reconcile rc;
 	int signal_fd, inotify_fd, claim_fd; /* owned; -1: none */
+	unsigned int opened;		     /* of those two, see struct reconcile */
 	int links_fd, rules_fd;		     /* as they are in the loop now */
 	uint64_t place_ms;		     /* when the run directory is looked at next */
 	pid_t keeper;			     /* our parent at start */
@@ -239,6 +240,11 @@ static int run_loop(struct daemon *d)
 		if (d->place_ms <= clock_monotonic_ms()) {
 			d->place_ms = clock_monotonic_ms() + PLACE_CHECK_MS;
 			return_to_place(d);
+		}
+		if (d->opened != d->rc.opened) {
+			follow_fd(d, &d->links_fd, -1, NULL);
+			follow_fd(d, &d->rules_fd, -1, NULL);
+			d->opened = d->rc.opened;
 		}
 		follow_fd(d, &d->links_fd, reconcile_links_fd(&d->rc), read_links);
 		follow_fd(d, &d->rules_fd, reconcile_rules_fd(&d->rc), read_rules);

@@ -35,11 +35,14 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void choose_ownership(struct reconcile *rc, const struct policy *wanted)
 {
 	rc->ss.own = rc->can_own && wanted->ownership == OWNERSHIP_AUTO;
-	if (rc->ss.own)
+	if (rc->ss.own) {
 		fwwatch_close(&rc->fw);
-	else if (!rc->fw.open && fwwatch_open(&rc->fw))
-		log_event(LOG_LEVEL_WARNING, "deaf",
-			  "nf_tables: cannot listen for changes, relying on audits");
+	} else if (!rc->fw.open) {
+		rc->opened++;
+		if (fwwatch_open(&rc->fw))
+			log_event(LOG_LEVEL_WARNING, "deaf",
+				  "nf_tables: cannot listen for changes, relying on audits");
+	}
 }
 
 static void choose_filter(struct reconcile *rc)
@@ -338,6 +341,7 @@ static bool read_links(struct reconcile *rc)
 	if (!rc->nw.events || netwatch_read(&rc->nw, &changed, &lost)) {
 		netwatch_close(&rc->nw);
 		changed = lost = true;
+		rc->opened++;
 		if (netwatch_open(&rc->nw))
 			log_event(LOG_LEVEL_ERROR, "deaf", "rtnetlink: cannot listen, retrying");
 		else if (rc->planned)

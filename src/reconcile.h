@@ -46,6 +46,8 @@ struct reconcile {
 	struct plan plan;  /* of the last look that went well, if `planned` */
 	bool planned;
 	bool can_own;
+	unsigned int
+		opened; /* times that one of the two was opened: the same number may be another */
 	struct debounce links;
 	struct backoff retry;
 	struct bucket undos;
