@@ -96,7 +96,7 @@ static void follow_links(struct follow *f, const struct plan *plan)
 			continue;
 		accepted = policy_is_tunnel_link(p, l->name, l->kind);
 		up |= l->up && accepted;
-		if ((p->kinds_len ? accepted : policy_is_tunnel_kind(l->kind)) ||
+		if (!policy_is_tunnel_by_name(p, l->name, l->kind) ||
 		    n == sizeof(odd) / sizeof(odd[0]))
 			continue;
 		for (size_t k = 0; k < sizeof(odd) / sizeof(odd[0]); k++)

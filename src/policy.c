@@ -172,6 +172,14 @@ bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const cha
 	return asked && policy_is_tunnel(p, ifname);
 }
 
+bool policy_is_tunnel_by_name(const struct policy *p, const char *ifname, const char *kind)
+{
+	if (!policy_is_tunnel(p, ifname))
+		return false;
+	return p->kinds_len ? !policy_is_tunnel_link(p, ifname, kind) :
+			      !policy_is_tunnel_kind(kind);
+}
+
 static int compare_numbers(uint32_t a, uint32_t b)
 {
 	return a < b ? -1 : a > b;

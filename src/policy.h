@@ -137,6 +137,9 @@ extern const char *const policy_tunnel_kinds[]; /* ends with NULL */
 /* The same of a link, by its name and, where the policy asks for kinds, by its kind. */
 bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const char *kind);
 
+/* Whether it has a tunnel's name alone: its kind is none of those asked for, or no tunnel's. */
+bool policy_is_tunnel_by_name(const struct policy *p, const char *ifname, const char *kind);
+
 /* One entry as it is written in the configuration file; buf of POLICY_TEXT bytes; returns buf. */
 #define POLICY_TEXT 128
 const char *tunnel_format(const struct tunnel *tunnel, char *buf);

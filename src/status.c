@@ -268,8 +268,7 @@ static void warn_kinds(struct status *st)
 		const struct link *l = &st->net.links[i];
 		const bool asked = policy_is_tunnel_link(p, l->name, l->kind);
 
-		if (policy_is_tunnel(p, l->name) &&
-		    !(p->kinds_len ? asked : policy_is_tunnel_kind(l->kind)))
+		if (policy_is_tunnel_by_name(p, l->name, l->kind))
 			warn(st, WARNING_TUNNEL_KIND,
 			     "link %s has a tunnel's name, but is %s%s: what leaves through it is %s",
 			     l->name, *l->kind ? "of kind " : "hardware", l->kind,
