@@ -1,0 +1,429 @@
+"""Links that come and go, and tunnels made of links: whose frames are covered.
+
+Frames are sent by packet sockets, which no hook of the IP stack sees; a second
+provider's capture at the other end of each link tells what got out.
+"""
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+import guests
+import labnet
+import netns
+from capture import Capture
+from guard import Guard
+from guests import (NONE, WAYS, ask, bridged, chain_handles, frames_of,
+                    links_of, shoot, wait_frames, wire)
+from tools import SOAK, comparable
+from tunnels import VethTunnel
+
+PUBLIC = labnet.RESOLVERS["public"]
+APPROVED = labnet.RESOLVERS["approved"]
+ROUNDS = 400 if SOAK else 40
+DEADLINE_S = 2
+TABLES = ("inet", "netdev", "bridge")
+
+
+@pytest.fixture(scope="module")
+def lab():
+    """Without NAT: a flush of all rules takes nothing that the lab needs."""
+    with labnet.Lab(masquerade=False) as made:
+        yield made
+
+
+@pytest.fixture
+def isp2(lab):
+    with guests.second_provider(lab) as made:
+        yield made
+
+
+def leaks(lab, link, far_namespace, far):
+    with Capture(far_namespace, far) as capture:
+        return shoot(lab.host, link, capture)
+
+
+# --- changes of links -------------------------------------------------------
+
+def _away_and_back(lab, wait):
+    lab.host.ip("link set eth1 netns lan")
+    if wait:
+        wait("eth1")
+    lab.lan.ip("link set eth1 netns host")
+    lab.host.ip("link set eth1 up")
+
+
+def _remake(lab, wait):
+    lab.host.ip("link del eth1")
+    if wait:
+        wait("eth1")
+    wire(lab, "eth1")
+
+
+RENAME = ("link set eth1 down", "link set eth1 name eth7", "link set eth7 up")
+ENSLAVE = ("link add brx type bridge", "link set brx up",
+           "link set eth1 master brx")
+# name -> (what happens to eth1, eth2; {link: its far end} to look at then).
+# A function gets wait(link): until the guard lists that link no more.
+CHANGES = {
+    "appears": (lambda lab, _: wire(lab, "eth3"), {"eth3": "eth3"}),
+    "renamed": (RENAME, {"eth7": "eth1"}),
+    "renamed and back": (
+        (*RENAME, "link set eth7 down", "link set eth7 name eth1",
+         "link set eth1 up"), {"eth1": "eth1"}),
+    "renamed while up": (("link set eth1 name eth7",), {"eth7": "eth1"}),
+    "swapped": (("link set eth1 down", "link set eth2 down",
+                 "link set eth1 name spare", "link set eth2 name eth1",
+                 "link set spare name eth2", "link set eth1 up",
+                 "link set eth2 up"), {"eth1": "eth2", "eth2": "eth1"}),
+    "enslaved": (ENSLAVE, {"eth1": "eth1", "brx": "eth1"}),
+    "released": ((*ENSLAVE, "link set eth1 nomaster"), {"eth1": "eth1"}),
+    "moved away and back": (_away_and_back, {"eth1": "eth1"}),
+    "moved away and back at once": (
+        lambda lab, _: _away_and_back(lab, None), {"eth1": "eth1"}),
+    "deleted and made again": (_remake, {"eth1": "eth1"}),
+    "deleted and made again at once": (
+        lambda lab, _: _remake(lab, None), {"eth1": "eth1"}),
+    "down and up": (("link set eth1 down", "link set eth1 up"),
+                    {"eth1": "eth1"}),
+}
+
+
+@pytest.fixture
+def wired(lab, isp2):
+    """eth1, eth2: control, frames leave by them."""
+    for link in ("eth1", "eth2"):
+        wire(lab, link)
+        assert leaks(lab, link, isp2, link) == WAYS
+    yield isp2
+    lab.host.run(["ip", "link", "del", "brx"], check=False)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change(lab, guard, wired, change, record_property):
+    what, expected = CHANGES[change]
+    guard.enable(tunnel="tun0", watch=True)
+    wait_frames(guard, eth1="covered", eth2="covered", wan0="covered")
+    before, others = chain_handles(lab.host), indices(guard) - {"eth1", "eth2"}
+
+    def wait_gone(link):
+        netns.wait_until(lambda: link not in frames_of(guard),
+                         f"{link} has gone")
+
+    started = time.monotonic()
+    if callable(what):
+        what(lab, wait_gone)
+    else:
+        lab.host.ip(*what)
+    wait_frames(guard, **{link: "covered" for link in expected})
+    took = time.monotonic() - started
+    record_property("ms", round(took * 1000))
+    assert took < DEADLINE_S
+    for link, far in expected.items():
+        assert leaks(lab, link, wired, far) == NONE
+    after = chain_handles(lab.host)
+    assert others and all(before[chain(guard, link)] == after[chain(
+        guard, link)] for link in others)
+    watcher = guard.watcher
+    assert watcher["undone"] == 0 and not watcher["stale"]
+    assert leaks(lab, "wan0", lab.isp, "cust0") == NONE
+
+
+def indices(guard):
+    """The names of the links that have chains."""
+    return {name for name, what in frames_of(guard).items()
+            if what == "covered"}
+
+
+def chain(guard, link):
+    index, = (one["index"] for one in guard.status()["links"]
+              if one["name"] == link)
+    return f"egress_{index}"
+
+
+def test_a_tunnel_that_loses_its_name(lab, guard, veth_tunnel):
+    """By another name it is a link like others; and back again."""
+    def frames_by(link):
+        return leaks(lab, link, lab.vpn, veth_tunnel.far_link)
+
+    guard.enable(tunnel="tun0", watch=True)
+    wait_frames(guard, tun0="tunnel")
+    assert frames_by("tun0") == WAYS
+    rename = ("link set {0} down", "link set {0} name {1}", "link set {1} up")
+    for names, expected, out in ((("tun0", "plain0"), "covered", NONE),
+                                 (("plain0", "tun0"), "tunnel", WAYS)):
+        lab.host.ip(*(line.format(*names) for line in rename))
+        wait_frames(guard, **{names[1]: expected})
+        assert frames_by(names[1]) == out
+
+
+def test_no_watcher_no_new_hooks(lab, guard, isp2):
+    """What a guest sends meets the bridge table in the new port as well."""
+    def add_port():
+        wire(lab, "eth1")
+        lab.host.ip("link set eth1 master br0")
+
+    def seen_of(namespace, link):
+        with Capture(isp2, "eth1") as capture:
+            return shoot(namespace, link, capture)
+
+    with bridged(lab) as (guest,):
+        add_port()
+        assert seen_of(guest, "eth0") == WAYS
+        lab.host.ip("link del eth1")
+        guard.enable(tunnel="tun0")
+        add_port()
+        assert seen_of(guest, "eth0") == NONE
+        assert frames_of(guard)["eth1"] == "uncovered"
+        status = guard.status()
+        assert "link-uncovered" in {w["code"] for w in status["warnings"]}
+        assert status["guarded"]
+        assert seen_of(lab.host, "eth1") == WAYS  # the limit
+        guard.enable(tunnel="tun0")
+        assert frames_of(guard)["eth1"] == "covered"
+        assert seen_of(lab.host, "eth1") == NONE
+
+
+# --- tunnels made of links --------------------------------------------------
+
+class MadeOfPorts(VethTunnel):
+    """A bridge, bond or team whose port leads to the VPN."""
+
+    link, port = "vpn0", "vpnport0"
+
+    def __init__(self, lab, kind):
+        super().__init__(lab)
+        self.kind = kind
+
+    def _start(self):
+        netns.ip(f"link add {self.port} netns host type veth "
+                 f"peer name {self.far_link} netns vpn")
+        self.lab.host.ip(f"link add {self.link} type {self.kind}",
+                         f"link set {self.port} master {self.link}",
+                         f"link set {self.port} up")
+        self._addresses()
+
+    def _stop(self):
+        self.lab.host.ip(f"link del {self.port}", f"link del {self.link}")
+
+
+@pytest.mark.parametrize("kind", ["bridge", "bond", "team"])
+def test_a_tunnel_made_of_ports(lab, guard, isp2, kind):
+    if kind != "bridge" and not guests.has_kind(kind):
+        pytest.skip(f"no {kind} in this kernel")
+    tunnel = MadeOfPorts(lab, kind).up()
+    try:
+        def carries():
+            return (leaks(lab, tunnel.link, lab.vpn, tunnel.far_link),
+                    leaks(lab, tunnel.port, lab.vpn, tunnel.far_link),
+                    guests.reaches(lab, lab.lan, PUBLIC))
+
+        assert carries() == (WAYS, WAYS, True)
+        guard.enable(tunnel="tun9", watch=True)
+        assert carries() == (NONE, NONE, False)
+        guard.enable(tunnel=tunnel.link)
+        assert carries() == (WAYS, WAYS, True)
+        found = frames_of(guard)
+        assert (found[tunnel.link], found[tunnel.port]) == ("tunnel",
+                                                            "carrier")
+        # A port that joins later carries it too, and is a link again when
+        # it has left.
+        wire(lab, "eth1")
+        wait_frames(guard, eth1="covered")
+        lab.host.ip("link set eth1 down",
+                    f"link set eth1 master {tunnel.link}",
+                    "link set eth1 up")
+        wait_frames(guard, eth1="carrier")
+        lab.host.ip("link set eth1 nomaster")
+        wait_frames(guard, eth1="covered")
+        assert leaks(lab, "eth1", isp2, "eth1") == NONE
+    finally:
+        tunnel.remove()
+
+
+@pytest.fixture
+def macvlan(lab):
+    """mv0, a child of wan0, with a way to the provider of its own."""
+    lab.host.ip("link add link wan0 name mv0 type macvlan mode bridge")
+    labnet.add_addresses(lab.host, "mv0", "192.0.2.3/24", "2001:db8:2::3/64")
+    for address in labnet.GATEWAY:
+        prefix = "::/0" if ":" in address else "0.0.0.0/0"
+        lab.host.ip(f"route add {prefix} via {address} dev mv0 metric 5000")
+        netns.wait_until(lambda a=address: labnet.can_reach(
+            lab.host, a, "mv0"), "mv0 carries")
+    yield "mv0"
+    lab.host.ip("link del mv0")
+
+
+def test_a_tunnel_that_is_a_macvlan(lab, guard, macvlan):
+    """Its frames leave by wan0, which therefore is left to the inet table."""
+    def seen():
+        return (ask(lab, lab.host, PUBLIC, macvlan).seen,
+                ask(lab, lab.host, PUBLIC, "wan0").seen,
+                leaks(lab, "wan0", lab.isp, "cust0"))
+
+    assert seen() == (WAYS, WAYS, WAYS)
+    guard.enable(tunnel="tun0")
+    assert seen() == (NONE, NONE, NONE)
+    guard.enable(tunnel=macvlan)
+    assert seen() == (WAYS, NONE, WAYS)  # the last: the limit
+    found = frames_of(guard)
+    assert (found[macvlan], found["wan0"]) == ("tunnel", "carrier")
+
+
+# --- many at once -----------------------------------------------------------
+
+@contextlib.contextmanager
+def busy(work):
+    """work() in a loop meanwhile, ROUNDS times at most."""
+    over, failed = threading.Event(), []
+
+    def loop():
+        try:
+            for number in range(ROUNDS):
+                if over.is_set():
+                    break
+                work(number)
+        except Exception as error:  # told when the block is left
+            failed.append(error)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        over.set()
+        thread.join()
+    assert not failed
+
+
+def _churn(lab, number):
+    """A link comes, gets another name, a bridge, and mostly goes again."""
+    name = f"c{number}"
+    netns.ip(f"link add {name} netns host type veth peer name {name} "
+             "netns isp2")
+    lab.host.ip(f"link set {name} up", f"link set {name} name {name}x",
+                f"link set {name}x master brx", f"link set {name}x nomaster",
+                f"link set {name}x name {name}",
+                *([f"link del {name}"] if number % 10 else []))
+
+
+def test_churn(lab, guard, isp2, record_property):
+    lab.host.ip("link add brx type bridge")
+    guard.enable(tunnel="tun0", watch=True)
+    rounds = 0
+    try:
+        with busy(lambda number: _churn(lab, number)) as at_work, \
+             lab.capture() as capture:
+            while at_work.is_alive():
+                rounds += 1
+                capture.clear()
+                assert shoot(lab.host, "wan0", capture) == NONE
+                assert ask(lab, lab.host, PUBLIC, "wan0") == (NONE, NONE)
+        left = [f"c{number}" for number in range(0, ROUNDS, 10)]
+        wait_frames(guard, **dict.fromkeys((*left, "wan0", "brx"), "covered"))
+        found = frames_of(guard)
+        assert set(found) == links_of(lab.host)
+        for link in left:
+            netns.ip(f"link set {link} up", namespace="isp2")
+            assert leaks(lab, link, isp2, link) == NONE
+        watcher = guard.watcher
+        record_property("watcher", watcher)
+        assert not watcher["stale"] and not watcher["fighting"]
+        assert watcher["undone"] == 0 and watcher["last_undone"] is None
+        assert rounds > 2
+    finally:
+        lab.host.ip("link del brx")
+
+
+@pytest.fixture
+def many(lab):
+    """A namespace with a guard of its own."""
+    made = guests.new_namespace("many")
+    own = Guard(lab, namespace=made)
+    yield own
+    own.disable(check=False)
+    made.delete()
+
+
+def test_200_links(many, record_property):
+    many.namespace.ip(*(f"link add a{n} type veth peer name b{n}"
+                        for n in range(100)))
+    started = time.monotonic()
+    many.enable(tunnel="b7", watch=True)
+    record_property("enable_ms", round((time.monotonic() - started) * 1000))
+    found = frames_of(many)
+    assert set(found) == links_of(many.namespace) and len(found) == 201
+    assert (found.pop("lo"), found.pop("b7")) == ("loopback", "tunnel")
+    assert set(found.values()) == {"covered"}
+    before = chain_handles(many.namespace)
+    assert len(before) == 199
+    many.namespace.ip("link add a100 type veth peer name b100",
+                      "link del a0")
+    wait_frames(many, a100="covered", b100="covered")
+    assert {"a0", "b0"}.isdisjoint(frames_of(many))
+    after = chain_handles(many.namespace)
+    assert len(after) == 199 and len(after.items() & before.items()) == 197
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_links_vanish_while_enable_runs(many, anew):
+    """It takes the links that are there; never fails for one that is not."""
+    def come_and_go(_):
+        many.namespace.ip(*(
+            line for n in range(20) for line in (
+                f"link add a{n} type veth peer name b{n}",
+                f"link del b{n}")))
+
+    with busy(come_and_go) as at_work:
+        runs = 0
+        while at_work.is_alive() and runs < 100:
+            many.enable(tunnel=["tun0", f"tun{runs % 2}"])
+            if anew:
+                many.disable()
+            runs += 1
+    assert runs > 2
+    many.enable(tunnel="tun0")
+    assert set(frames_of(many)) == links_of(many.namespace) == {"lo"}
+
+
+# --- others' changes --------------------------------------------------------
+
+def listings(lab):
+    """{family: what is in force}; a table that is not there is not."""
+    found = {}
+    for family in TABLES:
+        done = lab.host.run(["nft", "list", "table", family, "leakguard"],
+                            check=False)
+        if done.rc == 0:
+            found[family] = comparable(done.stdout)
+    return found
+
+
+FOREIGN = {
+    "flush ruleset": "flush ruleset",
+    "netdev table deleted": "delete table netdev leakguard",
+    "bridge table deleted": "delete table bridge leakguard",
+    "netdev rules flushed": "flush table netdev leakguard",
+    "bridge rules flushed": "flush table bridge leakguard",
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN)
+def test_undone(lab, guard, change):
+    """Where nothing forbids it, it does not stand."""
+    guard.enable(tunnel="tun0", resolver=[*APPROVED], watch=True,
+                 ownership="off")
+    before = listings(lab)
+    assert set(before) == set(TABLES)
+    lab.host.nft(FOREIGN[change])
+    netns.wait_until(lambda: listings(lab) == before, "all is back")
+    assert leaks(lab, "wan0", lab.isp, "cust0") == NONE
+    with bridged(lab) as (guest,):
+        wait_frames(guard, vm0="covered", wan0="covered")
+        assert ask(lab, guest, PUBLIC) == (NONE, NONE)
+    watcher = netns.wait_until(
+        lambda: guard.watcher["undone"] and guard.watcher, "it is said")
+    assert watcher["undone"] == 1 and watcher["last_undone"]
