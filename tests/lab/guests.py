@@ -241,6 +241,18 @@ def new_namespace(name):
     return made
 
 
+def links_of(namespace):
+    with namespace.inside():
+        return {name for _, name in socket.if_nameindex()}
+
+
+def drop(namespace):
+    """Delete it, its links at once: the kernel would do that later."""
+    for link in links_of(namespace) - {"lo"}:
+        namespace.ip(f"link del {link}")
+    namespace.delete()
+
+
 def _wait_reach(origin, addresses=labnet.RESOLVERS["approved"], link=None):
     for address in addresses:
         netns.wait_until(lambda a=address: labnet.can_reach(origin, a, link),
@@ -291,7 +303,7 @@ def bridged(lab, count=1, nf_call=0):
         yield guests
     finally:
         for guest in guests:
-            guest.delete()
+            drop(guest)
         host.ip("link del br0", "link set wan0 down", "link set wan0 up")
         set_nf_call(host, 1)
         _lead(lab, "wan0")
@@ -317,10 +329,8 @@ def child(lab, mode, kind="macvlan"):
         _join(guest, GUESTS[0])
         yield guest
     finally:
-        guest.delete()
-        # In mode passthru the host itself was cut off.
-        netns.wait_until(lambda: "mv0" not in links_of(lab.host), "no child")
-        _wait_reach(lab.host)
+        drop(guest)
+        _wait_reach(lab.host)  # in mode passthru it was cut off
 
 
 @contextlib.contextmanager
@@ -348,7 +358,7 @@ def container(lab, nat=True):
         host.run(["nft", "delete table inet lab_guests"], check=False)
         for prefix in BOX_PREFIX:
             lab.isp.run(["ip", "route", "del", prefix], check=False)
-        guest.delete()
+        drop(guest)
         host.ip("link del docker0")
 
 
@@ -399,16 +409,13 @@ class Device(Capture):
 
 
 @contextlib.contextmanager
-def second_provider(lab):
+def second_provider():
     """Another network, for links that come and go: see wire()."""
     made = new_namespace("isp2")
     try:
         yield made
     finally:
-        for link in links_of(made) - {"lo"}:
-            made.run(["ip", "link", "del", link], check=False)
-        made.delete()
-        del lab
+        drop(made)
 
 
 def wire(lab, link, far=None):
@@ -418,11 +425,6 @@ def wire(lab, link, far=None):
              "netns isp2")
     netns.ip(f"link set {far} up", namespace="isp2")
     lab.host.ip(f"link set {link} up")
-
-
-def links_of(namespace):
-    with namespace.inside():
-        return {name for _, name in socket.if_nameindex()}
 
 
 # --- what the guard says ----------------------------------------------------

@@ -35,8 +35,8 @@ def lab():
 
 
 @pytest.fixture
-def isp2(lab):
-    with guests.second_provider(lab) as made:
+def isp2():
+    with guests.second_provider() as made:
         yield made
 
 
