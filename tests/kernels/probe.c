@@ -4,13 +4,16 @@
  *	probe send LABEL PORT IP4 IP6	UDP and a TCP SYN to PORT, then UDP to port 9: four and two
  *					packets, all from the source port LABEL
  *	probe big LABEL PORT IP		UDP in three fragments that are made here
+ *	probe large LABEL PORT IP	UDP in fragments that the kernel makes
  *	probe see LINK			one line for each packet that arrives on LINK
  *	probe tun LINK			the same for a tun device, which lives as long as this
  *	probe serve IP PORT		answer each datagram with itself
  *	probe ask IP PORT		what a query meets: "answer", "refused" or "silence"
  *
  * Lines are "udp 192.0.2.1 53 40001": protocol, destination, its port, source
- * port; "fragment 192.0.2.1" for a later one.  see, tun and serve say "ready".
+ * port; "icmp 192.0.2.1 0 ID"; "fragment 192.0.2.1 0 ID" for a later one, and
+ * "other 8863 0 ID" for what is not IP, with its type.  Tags and PPPoE headers
+ * are seen through.  see, tun and serve say "ready".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -20,6 +23,7 @@
 #include <linux/if_tun.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 #include <poll.h>
@@ -36,6 +40,7 @@
 #define PIECES	   3
 #define RCVBUF	   (8 << 20)
 #define MAX_PACKET 65536
+#define AH_SIZE	   12 /* without a check value */
 
 static void die(const char *what)
 {
@@ -72,7 +77,8 @@ static uint16_t number(const char *text)
 /* --- sending --- */
 
 /* What netfilter drops on its way out is EPERM; that is not our business here. */
-static void send_one(int type, const char *address, uint16_t port, uint16_t from)
+static void send_one(int type, const char *address, uint16_t port, uint16_t from, const void *data,
+		     size_t data_len)
 {
 	struct sockaddr_storage to, any = { 0 };
 	const socklen_t len = parse(address, port, &to);
@@ -86,7 +92,7 @@ static void send_one(int type, const char *address, uint16_t port, uint16_t from
 	if (type == SOCK_STREAM)
 		(void)!connect(fd, (void *)&to, len);
 	else
-		(void)!sendto(fd, "leak me", 7, 0, (void *)&to, len);
+		(void)!sendto(fd, data, data_len, 0, (void *)&to, len);
 	close(fd);
 }
 
@@ -100,11 +106,11 @@ static int probe_send(char **args)
 	CPU_SET(0, &first);
 	sched_setaffinity(0, sizeof(first), &first);
 	for (int i = 2; i < 4; i++) {
-		send_one(SOCK_DGRAM, args[i], port, from);
-		send_one(SOCK_STREAM, args[i], port, from);
+		send_one(SOCK_DGRAM, args[i], port, from, "leak me", 7);
+		send_one(SOCK_STREAM, args[i], port, from, NULL, 0);
 	}
 	for (int i = 2; i < 4; i++)
-		send_one(SOCK_DGRAM, args[i], PORT_MARK, from);
+		send_one(SOCK_DGRAM, args[i], PORT_MARK, from, "leak me", 7);
 	return 0;
 }
 
@@ -153,6 +159,15 @@ static void send_piece6(int fd, struct sockaddr_storage *to, const uint8_t *data
 	(void)!sendto(fd, &packet, sizeof(packet), 0, (void *)to, sizeof(struct sockaddr_in6));
 }
 
+/* One datagram that the kernel cuts. */
+static int probe_large(char **args)
+{
+	static uint8_t data[PIECE * PIECES];
+
+	send_one(SOCK_DGRAM, args[2], number(args[1]), number(args[0]), data, sizeof(data));
+	return 0;
+}
+
 static int probe_big(char **args)
 {
 	static uint8_t data[PIECE * PIECES];
@@ -177,45 +192,56 @@ static int probe_big(char **args)
 
 /* --- seeing --- */
 
+static void print_line(const char *what, int family, const void *address, unsigned int port,
+		       unsigned int from)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	printf("%s %s %u %u\n", what, inet_ntop(family, address, text, sizeof(text)), port, from);
+}
+
 static void print_packet(int family, const void *address, uint8_t proto, const uint8_t *th,
 			 size_t left)
 {
-	char text[INET6_ADDRSTRLEN];
-	uint16_t ports[2];
+	uint16_t ports[4];
 
-	inet_ntop(family, address, text, sizeof(text));
-	if ((proto != IPPROTO_UDP && proto != IPPROTO_TCP) || left < sizeof(ports))
+	if (left < sizeof(ports))
 		return;
 	memcpy(ports, th, sizeof(ports));
-	printf("%s %s %u %u\n", proto == IPPROTO_UDP ? "udp" : "tcp", text, ntohs(ports[1]),
-	       ntohs(ports[0]));
+	if (proto == IPPROTO_UDP || proto == IPPROTO_TCP)
+		print_line(proto == IPPROTO_UDP ? "udp" : "tcp", family, address, ntohs(ports[1]),
+			   ntohs(ports[0]));
+	else if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6)
+		print_line("icmp", family, address, 0, ntohs(ports[2]));
 }
 
-static void print_fragment(int family, const void *address)
-{
-	char text[INET6_ADDRSTRLEN];
-
-	printf("fragment %s\n", inet_ntop(family, address, text, sizeof(text)));
-}
-
+/* Behind an authentication header is what it protects. */
 static void print_ip4(const uint8_t *packet, size_t len)
 {
 	struct iphdr ip;
+	size_t at;
 
 	if (len < sizeof(ip))
 		return;
 	memcpy(&ip, packet, sizeof(ip));
-	if (ntohs(ip.frag_off) & IP_OFFMASK)
-		print_fragment(AF_INET, &ip.daddr);
-	else if (len > ip.ihl * 4U)
-		print_packet(AF_INET, &ip.daddr, ip.protocol, packet + ip.ihl * 4U,
-			     len - ip.ihl * 4U);
+	at = ip.ihl * 4U;
+	if (ntohs(ip.frag_off) & IP_OFFMASK) {
+		print_line("fragment", AF_INET, &ip.daddr, 0, ntohs(ip.id));
+		return;
+	}
+	if (ip.protocol == IPPROTO_AH && len > at + AH_SIZE) {
+		ip.protocol = packet[at];
+		at += AH_SIZE;
+	}
+	if (len > at)
+		print_packet(AF_INET, &ip.daddr, ip.protocol, packet + at, len - at);
 }
 
+/* The extension headers' lengths, but that of an authentication header, are in units of 8. */
 static void print_ip6(const uint8_t *packet, size_t len)
 {
 	struct ip6_hdr ip;
-	struct ip6_frag frag;
+	struct ip6_frag frag = { 0 };
 	size_t at = sizeof(ip);
 	uint8_t proto;
 
@@ -223,16 +249,21 @@ static void print_ip6(const uint8_t *packet, size_t len)
 		return;
 	memcpy(&ip, packet, sizeof(ip));
 	proto = ip.ip6_nxt;
-	if (proto == IPPROTO_FRAGMENT && len >= at + sizeof(frag)) {
-		memcpy(&frag, packet + at, sizeof(frag));
-		if (ntohs(frag.ip6f_offlg) >> 3) {
-			print_fragment(AF_INET6, &ip.ip6_dst);
-			return;
-		}
-		proto = frag.ip6f_nxt;
-		at += sizeof(frag);
+	while (len >= at + sizeof(frag) &&
+	       (proto == IPPROTO_HOPOPTS || proto == IPPROTO_DSTOPTS || proto == IPPROTO_ROUTING ||
+		proto == IPPROTO_FRAGMENT || proto == IPPROTO_AH)) {
+		const uint8_t *head = packet + at;
+
+		at += proto == IPPROTO_AH	? AH_SIZE :
+		      proto == IPPROTO_FRAGMENT ? sizeof(frag) :
+						  (head[1] + 1U) * 8;
+		if (proto == IPPROTO_FRAGMENT)
+			memcpy(&frag, head, sizeof(frag));
+		proto = head[0];
 	}
-	if (len > at)
+	if (ntohs(frag.ip6f_offlg) >> 3 || at > len)
+		print_line("fragment", AF_INET6, &ip.ip6_dst, 0, ntohl(frag.ip6f_ident));
+	else
 		print_packet(AF_INET6, &ip.ip6_dst, proto, packet + at, len - at);
 }
 
@@ -244,6 +275,34 @@ static void print_ip(const uint8_t *packet, size_t len)
 		print_ip6(packet, len);
 }
 
+static uint16_t two_bytes(const uint8_t *at)
+{
+	return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+/* What follows the link-layer header: tags, a PPPoE session, IP, or else a number. */
+static void print_frame(uint16_t type, const uint8_t *packet, size_t len)
+{
+	size_t at = 0;
+
+	while (len >= at + 10) {
+		if (type == ETH_P_8021Q || type == ETH_P_8021AD || type == 0x9100) {
+			type = two_bytes(packet + at + 2);
+			at += 4;
+		} else if (type == ETH_P_PPP_SES) {
+			type = two_bytes(packet + at + 6);
+			type = type == 0x21 ? ETH_P_IP : type == 0x57 ? ETH_P_IPV6 : type;
+			at += 8;
+		} else {
+			break;
+		}
+	}
+	if (type == ETH_P_IP || type == ETH_P_IPV6)
+		print_ip(packet + at, len - at);
+	else if (len >= at + 2)
+		printf("other %04x 0 %u\n", type, two_bytes(packet + at));
+}
+
 static int probe_see(char **args)
 {
 	static uint8_t packet[MAX_PACKET];
@@ -251,7 +310,7 @@ static int probe_see(char **args)
 	struct sockaddr_ll from = { 0 };
 	socklen_t len = sizeof(from);
 	ssize_t n;
-	const int size = RCVBUF, fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	const int size = RCVBUF, fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 
 	where.sll_ifindex = (int)if_nametoindex(args[0]);
 	if (fd < 0 || !where.sll_ifindex ||
@@ -262,10 +321,13 @@ static int probe_see(char **args)
 	/* A link that goes down is one error; it may come up again. */
 	while ((n = recvfrom(fd, packet, sizeof(packet), 0, (void *)&from, &len)) >= 0 ||
 	       errno == ENETDOWN) {
-		if (n > 0 && from.sll_pkttype != PACKET_OUTGOING &&
-		    (from.sll_protocol == htons(ETH_P_IP) ||
-		     from.sll_protocol == htons(ETH_P_IPV6)))
+		if (n < 0 || from.sll_pkttype == PACKET_OUTGOING)
+			;
+		else if (from.sll_hatype != ARPHRD_ETHER)
 			print_ip(packet, (size_t)n);
+		else if (n > ETH_HLEN)
+			print_frame(two_bytes(packet + 2 * ETH_ALEN), packet + ETH_HLEN,
+				    (size_t)n - ETH_HLEN);
 		len = sizeof(from);
 	}
 	die("recvfrom");
@@ -339,14 +401,15 @@ int main(int argc, char **argv)
 		int args;
 		int (*run)(char **args);
 	} modes[] = {
-		{ "send", 4, probe_send }, { "big", 3, probe_big }, { "see", 1, probe_see },
-		{ "tun", 1, probe_tun },   { "ask", 2, probe_ask }, { "serve", 2, probe_serve },
+		{ "send", 4, probe_send },   { "big", 3, probe_big }, { "large", 3, probe_large },
+		{ "see", 1, probe_see },     { "tun", 1, probe_tun }, { "ask", 2, probe_ask },
+		{ "serve", 2, probe_serve },
 	};
 
 	setlinebuf(stdout);
 	for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
 		if (!strcmp(argv[1], modes[i].name) && argc == modes[i].args + 2)
 			return modes[i].run(argv + 2);
-	fputs("usage: probe send|big|see|tun|serve|ask ARGUMENTS\n", stderr);
+	fputs("usage: probe send|big|large|see|tun|serve|ask ARGUMENTS\n", stderr);
 	return 2;
 }

@@ -110,11 +110,11 @@ pieces() {
 			run=
 			[ $origin = host ] || run="inside lan"
 			label=$((label + 1))
-			later=$(count_lines "fragment $target")
+			later=$(later_ones "$target")
 			$run probe big $label "$4" "$target"
 			# What follows tells when there is no more to wait for.
 			volley $origin 443 "$PUBLIC"
-			later=$(($(count_lines "fragment $target") - later))
+			later=$(($(later_ones "$target") - later))
 			first=$(count_lines "udp $target $4 $label")
 			[ "$later later, $first first" = "$expected" ] ||
 				found="$found $origin $target: $later later, $first first;"
@@ -126,6 +126,11 @@ label=10000
 
 count_lines() {
 	grep -cxF "$1" /see/far
+}
+
+# Their identification may be another than the sender's.
+later_ones() {
+	grep -c "^fragment $1 " /see/far
 }
 
 # lone NAME EXPECTED: fragments without a first one, from each origin
