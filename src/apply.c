@@ -89,25 +89,34 @@ static int pin_resolvers(const struct policy *p, struct netstate *ns, struct sta
 	return err;
 }
 
-static int choose_fragments(struct fwsock *fs, const struct policy *p, enum fragments known,
-			    enum fragments *ret_how, char reterr_text[CONFIG_ERR])
+static int choose_parts(struct fwsock *fs, const struct policy *p, struct parts *parts,
+			char reterr_text[CONFIG_ERR])
 {
+	const char *key;
 	int err;
 
-	if (p->fragments == FRAGMENTS_AUTO && known != FRAGMENTS_AUTO) {
-		*ret_how = known;
-		return 0;
-	}
 	if (!fs) {
-		*ret_how = p->fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG : p->fragments;
+		*parts = (struct parts){ .fragments = p->fragments == FRAGMENTS_AUTO ?
+							      FRAGMENTS_DEFRAG :
+							      p->fragments,
+					 .egress = PART_HAS,
+					 .bridge = PART_HAS,
+					 .route = PART_HAS };
 		return 0;
 	}
-	err = fwprobe_fragments(fs, p->fragments, ret_how);
+	err = fwprobe_parts(fs, p, parts, &key);
 	if (err == -EPERM)
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 	else if (err == -EOPNOTSUPP)
 		snprintf(reterr_text, CONFIG_ERR,
 			 "nf_tables: this kernel has no inet tables, expected CONFIG_NF_TABLES_INET");
+	else if (err == -FWPROBE_ENOWAY && !strcmp(key, "frames"))
+		snprintf(reterr_text, CONFIG_ERR,
+			 "frames \"%s\": this kernel lacks %s, expected auto or off",
+			 frames_format(p->frames),
+			 parts->egress == PART_HAS ?
+				 "tables of family bridge (CONFIG_NF_TABLES_BRIDGE)" :
+				 "chains at a link's way out (CONFIG_NETFILTER_EGRESS)");
 	else if (err == -FWPROBE_ENOWAY)
 		snprintf(reterr_text, CONFIG_ERR,
 			 "fragments \"%s\": this kernel cannot, expected auto or drop",
@@ -118,11 +127,10 @@ static int choose_fragments(struct fwsock *fs, const struct policy *p, enum frag
 	return err;
 }
 
-int plan_build(struct fwsock *fs, struct state *s, enum fragments known, struct plan *ret_plan,
+int plan_build(struct fwsock *fs, struct state *s, struct parts known, struct plan *ret_plan,
 	       char reterr_text[CONFIG_ERR])
 {
-	struct plan plan = { 0 };
-	enum fragments how;
+	struct plan plan = { .parts = known };
 	int err = state_effective_policy(s, &plan.policy, reterr_text);
 
 	if (err)
@@ -135,10 +143,10 @@ int plan_build(struct fwsock *fs, struct state *s, enum fragments known, struct 
 			 strerror(-err));
 		goto fail;
 	}
-	err = choose_fragments(fs, &plan.policy, known, &how, reterr_text);
+	err = choose_parts(fs, &plan.policy, &plan.parts, reterr_text);
 	if (err)
 		goto fail;
-	err = state_build_rules(s, &plan.policy, how, &plan.rules);
+	err = state_build_rules(s, &plan.policy, &plan.net, &plan.parts, plan.rules);
 	if (err) {
 		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: out of memory");
 		goto fail;
@@ -154,7 +162,7 @@ void plan_fini(struct plan *plan)
 {
 	policy_fini(&plan->policy);
 	netstate_fini(&plan->net);
-	ruleset_fini(&plan->rules);
+	rulesets_fini(plan->rules);
 }
 
 static void describe_refusal(int err, const struct fwtxn_fail *fail, const char *after,
@@ -171,47 +179,65 @@ static bool is_unknown(int err)
 	return err == -ENOBUFS || err == -EBADMSG || err == -EIO;
 }
 
-static int read_table(struct fwsock *fs, struct fwtable *ret_table, char reterr_text[CONFIG_ERR])
+static int read_tables(struct fwsock *fs, struct fwtables *ret_tables, char reterr_text[CONFIG_ERR])
 {
-	int err = fwtable_read(fs, ret_table);
+	int err = fwtables_read(fs, ret_tables);
 
 	if (err == -EPERM)
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 	else if (err)
-		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
+		snprintf(reterr_text, CONFIG_ERR, "nf_tables: cannot read tables %s: %s",
 			 RULESET_TABLE, strerror(-err));
 	return err;
 }
 
-/* What one look at the table saw besides the difference. */
+/* What one look at the tables saw besides the difference. */
 struct seen {
-	bool present;
-	uint32_t generation, flags, owner;
+	struct {
+		bool present, owned;
+		uint32_t owner; /* 0: nobody lives who owns it */
+	} of[FAMILIES];
+	uint32_t generation;
+	bool devices_only;
 };
 
+static void note_seen(const struct fwtables *have, const struct fwdiff_found *found,
+		      struct seen *ret_seen)
+{
+	*ret_seen = (struct seen){ .generation = have->generation,
+				   .devices_only = found->devices_only };
+	for (enum family f = 0; f < FAMILIES; f++) {
+		const struct fwtable *table = &have->of[f];
+
+		ret_seen->of[f].present = table->present;
+		ret_seen->of[f].owned = table->flags & FWTXN_TABLE_PERSIST;
+		ret_seen->of[f].owner = table->flags & FWTXN_TABLE_OWNER ? table->owner : 0;
+	}
+}
+
 /*
- * Read the table and fill *ret_txn with what makes the rules of it.  With
- * `settle`, right after a commit, missing elements are looked for again.
- * 0 and a transaction for fwtxn_fini(), or -errno with a text and none.
+ * Read the tables and fill *ret_txn with what makes the rules of them; `flags` are
+ * fwdiff's.  With `settle`, right after a commit, missing elements are looked for
+ * again.  0 and a transaction for fwtxn_fini(), or -errno with a text and none.
  */
-static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool own, bool settle,
-			   struct seen *ret_seen, struct fwtxn *ret_txn,
-			   char reterr_text[CONFIG_ERR])
+static int read_difference(struct fwsock *fs, const struct ruleset rules[FAMILIES],
+			   unsigned int flags, bool settle, struct seen *ret_seen,
+			   struct fwtxn *ret_txn, char reterr_text[CONFIG_ERR])
 {
 	struct timespec pause = { .tv_nsec = SETTLE_FIRST_NS };
+	struct fwdiff_found found;
 	uint32_t first = 0;
-	struct fwtable have;
-	bool settling;
+	struct fwtables have;
 	int err;
 
 	for (int i = 0;; i++) {
-		err = read_table(fs, &have, reterr_text);
+		err = read_tables(fs, &have, reterr_text);
 		if (err)
 			return err;
 		fwtxn_init(ret_txn);
-		err = fwdiff_build(&have, rules, own, ret_txn, &settling);
-		*ret_seen = (struct seen){ have.present, have.generation, have.flags, have.owner };
-		fwtable_fini(&have);
+		err = fwdiff_build(&have, rules, flags, ret_txn, &found);
+		note_seen(&have, &found, ret_seen);
+		fwtables_fini(&have);
 		if (err) {
 			snprintf(reterr_text, CONFIG_ERR, "cannot compare the rules: %s",
 				 strerror(-err));
@@ -220,13 +246,23 @@ static int read_difference(struct fwsock *fs, const struct ruleset *rules, bool 
 		}
 		first = i ? first : ret_seen->generation;
 		/* A commit by somebody else: it may be that which took them. */
-		if (!settle || !settling || i == SETTLE_TRIES || ret_seen->generation != first)
+		if (!settle || !found.settling || i == SETTLE_TRIES ||
+		    ret_seen->generation != first)
 			return 0;
 		fwtxn_fini(ret_txn);
 		nanosleep(&pause, NULL);
 		if (pause.tv_nsec < SETTLE_MOST_NS)
 			pause.tv_nsec *= 2;
 	}
+}
+
+/*
+ * A link, or its chain with it, went away between our look and the commit.  No
+ * generation tells of that (facts: Linux 6.1 and 6.12 refuse the whole batch).
+ */
+static bool is_by_link(int err, const struct fwtxn_fail *fail)
+{
+	return err == -ENOENT && fail->family == FAMILY_NETDEV;
 }
 
 static int commit(struct fwsock *fs, struct fwtxn *txn, uint32_t generation,
@@ -239,120 +275,159 @@ static int commit(struct fwsock *fs, struct fwtxn *txn, uint32_t generation,
 		describe_refusal(err, &fail, "; the rules before are in force", reterr_text);
 	else
 		snprintf(reterr_text, CONFIG_ERR,
-			 "nf_tables: %s: differs again after each of %d commits, expected nobody else to change table inet %s",
+			 "nf_tables: %s: differs again after each of %d commits, expected nobody else to change tables %s",
 			 txn->notes[0].text, APPLY_COMMITS, RULESET_TABLE);
-	return err;
+	return is_by_link(err, &fail) ? -ENODEV : err;
 }
 
-/* All the rules, as if there were no table; it is made where it is not there. */
-static int put_all(struct fwsock *fs, const struct ruleset *rules, bool own, struct fwtxn *txn,
-		   char reterr_text[CONFIG_ERR])
+/* All the rules, as if there were no table; those in `gone` are removed before. */
+static int put_all(struct fwsock *fs, const struct ruleset rules[FAMILIES], const char *table,
+		   unsigned int flags, const struct seen *gone, char reterr_text[CONFIG_ERR])
 {
-	static const struct fwtable nothing;
-	bool settling;
-	int err = fwdiff_build(&nothing, rules, own, txn, &settling);
+	static const struct fwtables nothing;
+	struct fwdiff_found found;
+	struct fwtxn txn;
+	int err;
 
+	fwtxn_init(&txn);
+	txn.table = table;
+	for (enum family f = 0; gone && f < FAMILIES; f++) {
+		txn.family = f;
+		if (gone->of[f].present)
+			fwtxn_del_table(&txn, RULESET_TABLE);
+	}
+	err = fwdiff_build(&nothing, rules, flags, &txn, &found);
 	if (err)
 		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: %s", strerror(-err));
 	else
-		err = commit(fs, txn, 0, reterr_text);
+		err = commit(fs, &txn, 0, reterr_text);
+	fwtxn_fini(&txn);
 	return err;
 }
 
 /*
  * An ordinary table becomes an owned one, and the reverse, only by being made
  * anew, and packets pass between a base chain's end and its successor's start,
- * even in one transaction.  The second table has the same rules by then; the
- * next round finds it and takes it away.
+ * even in one transaction.  Second tables have the same rules by then; the
+ * next round finds and takes them away.
  */
-static int change_ownership(struct fwsock *fs, const struct ruleset *rules, bool own,
+static int change_ownership(struct fwsock *fs, const struct ruleset rules[FAMILIES],
+			    unsigned int flags, const struct seen *seen,
 			    char reterr_text[CONFIG_ERR])
 {
-	struct fwtxn txn;
-	int err;
+	int err = put_all(fs, rules, RULESET_STANDIN, flags, NULL, reterr_text);
 
-	fwtxn_init(&txn);
-	txn.table = RULESET_BRIDGE;
-	err = put_all(fs, rules, own, &txn, reterr_text);
-	fwtxn_fini(&txn);
-	if (err)
-		return err;
-	fwtxn_del_table(&txn, RULESET_TABLE);
-	err = put_all(fs, rules, own, &txn, reterr_text);
-	fwtxn_fini(&txn);
+	if (!err)
+		err = put_all(fs, rules, RULESET_TABLE, flags, seen, reterr_text);
 	return err == -ENOENT ? -ERESTART : err; /* somebody else has just removed it */
 }
 
-static bool is_owned_by_other(const struct fwsock *fs, const struct seen *seen)
+/* The port of somebody else's socket that owns a table of ours; 0: none does. */
+static uint32_t find_other_owner(const struct fwsock *fs, const struct seen *seen)
 {
-	return seen->present && seen->flags & FWTXN_TABLE_OWNER && seen->owner != fwsock_port(fs);
+	for (enum family f = 0; f < FAMILIES; f++)
+		if (seen->of[f].present && seen->of[f].owner &&
+		    seen->of[f].owner != fwsock_port(fs))
+			return seen->of[f].owner;
+	return 0;
 }
 
 static bool is_wrongly_owned(const struct seen *seen, unsigned int flags)
 {
-	const bool owned = seen->flags & FWTXN_TABLE_PERSIST;
+	bool wrongly = false;
 
-	return seen->present && ((flags & APPLY_OWN && !owned) || (flags & APPLY_DISOWN && owned));
+	for (enum family f = 0; f < FAMILIES; f++)
+		wrongly |= seen->of[f].present && ((flags & APPLY_OWN && !seen->of[f].owned) ||
+						   (flags & APPLY_DISOWN && seen->of[f].owned));
+	return wrongly;
 }
 
 /*
  * One round: read, compare, and commit the difference.
  * 1: committed, look again.  0: nothing differs.  -errno with a text;
- * -ERESTART and those of is_unknown(): look again.
+ * -ERESTART, -ENODEV and those of is_unknown(): look again.
  */
-static int commit_round(struct fwsock *fs, const struct ruleset *rules, unsigned int flags,
-			bool settle, bool any_generation, struct apply_report *report,
+static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES], unsigned int flags,
+			bool settle, int tries_left, struct apply_report *report,
 			char reterr_text[CONFIG_ERR])
 {
 	const bool own = flags & APPLY_OWN;
+	unsigned int how = own ? FWDIFF_OWN : 0;
+	uint32_t other;
 	struct seen seen;
 	struct fwtxn txn;
 	int err;
 
 	if (flags & APPLY_BLIND) {
 		fwtxn_init(&txn);
-		err = fwdiff_build_blind(rules, own, &txn) ?: commit(fs, &txn, 0, reterr_text);
+		err = fwdiff_build_blind(&rules[FAMILY_INET], own, &txn) ?:
+			      commit(fs, &txn, 0, reterr_text);
 		fwtxn_fini(&txn);
+		report->devices_only = false;
 		return err ? -ERESTART : 1; /* what it could not do, a look can */
 	}
-	err = read_difference(fs, rules, own, settle, &seen, &txn, reterr_text);
+	/* Links that come and go faster than we can: what matters most first. */
+	if (tries_left < APPLY_TRIES / 2 && report->links_lost)
+		how |= FWDIFF_LINKS_ASIDE;
+	err = read_difference(fs, rules, how, settle, &seen, &txn, reterr_text);
 	if (err)
 		return err;
 	if (fwtxn_len(&txn) && !*report->first)
 		snprintf(report->first, sizeof(report->first), "%s", txn.notes[0].text);
-	if ((fwtxn_len(&txn) || is_wrongly_owned(&seen, flags)) && is_owned_by_other(fs, &seen)) {
+	report->devices_only &= seen.devices_only;
+	other = find_other_owner(fs, &seen);
+	if (other && (fwtxn_len(&txn) || is_wrongly_owned(&seen, flags))) {
 		snprintf(reterr_text, CONFIG_ERR,
-			 "nf_tables: table inet %s is owned by a process that does not answer here (netlink port %u), expected its watcher's run directory in --run-dir",
-			 RULESET_TABLE, seen.owner);
+			 "nf_tables: tables %s are owned by a process that does not answer here (netlink port %u), expected its watcher's run directory in --run-dir",
+			 RULESET_TABLE, other);
 		err = -EACCES;
 	} else if (is_wrongly_owned(&seen, flags)) {
-		err = change_ownership(fs, rules, own, reterr_text);
+		err = change_ownership(fs, rules, how, &seen, reterr_text);
 		err = err ? err : 1;
 	} else if (fwtxn_len(&txn)) {
 		/* The generation keeps what was read true until the commit. */
-		err = commit(fs, &txn, any_generation ? 0 : seen.generation, reterr_text);
+		err = commit(fs, &txn, tries_left ? seen.generation : 0, reterr_text);
 		err = err ? err : 1;
 	}
 	fwtxn_fini(&txn);
 	return err;
 }
 
-int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
+/* The plan's links as they are now; without memory for it, as they were. */
+static void refresh_links(struct plan *plan)
+{
+	struct netstate now = { 0 };
+
+	if (netwatch_dump_links(&now))
+		return;
+	if (ruleset_choose_devices(&plan->rules[FAMILY_NETDEV], &plan->policy, &now)) {
+		netstate_fini(&now);
+		return;
+	}
+	netstate_fini(&plan->net);
+	plan->net = now;
+}
+
+int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
-	struct apply_report report = { 0 };
+	struct apply_report report = { .devices_only = true };
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 	bool settle = false;
 
-	for (int i = 0; i < APPLY_TRIES; i++) {
-		err = commit_round(fs, &plan->rules, flags, settle, i == APPLY_TRIES - 1, &report,
-				   why);
+	for (int left = APPLY_TRIES - 1; left >= 0; left--) {
+		err = commit_round(fs, plan->rules, flags, settle, left, &report, why);
 		/* What a blind one left out is missing, not hidden. */
 		settle = err == 1 ? !(flags & APPLY_BLIND) : settle;
 		flags &= ~(unsigned int)APPLY_BLIND;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;
+		if (err == -ENODEV) {
+			report.links_lost++;
+			refresh_links(plan);
+			continue;
+		}
 		if (!err || (err == 1 && commits == APPLY_COMMITS) ||
 		    (err < 0 && err != -ERESTART && !is_unknown(err)))
 			break;
@@ -375,7 +450,7 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 	struct fwtxn_fail fail = { 0 };
 	struct fwtxn txn;
 	struct seen seen;
-	int err = read_difference(fs, &plan->rules, false, false, &seen, &txn, reterr_text);
+	int err = read_difference(fs, plan->rules, 0, false, &seen, &txn, reterr_text);
 
 	if (err)
 		return err;
@@ -386,12 +461,21 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 	return err;
 }
 
-int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_text[CONFIG_ERR])
+int apply_compare(struct fwsock *fs, const struct state *s, const struct policy *p,
+		  const struct netstate *ns, const struct parts *parts,
+		  char reterr_text[CONFIG_ERR])
 {
+	struct ruleset rules[FAMILIES];
 	struct fwtxn txn;
 	struct seen seen;
-	int err = read_difference(fs, rules, false, true, &seen, &txn, reterr_text);
+	int err = state_build_rules(s, p, ns, parts, rules);
 
+	if (err) {
+		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: out of memory");
+		return err;
+	}
+	err = read_difference(fs, rules, FWDIFF_LINKS_ASIDE, true, &seen, &txn, reterr_text);
+	rulesets_fini(rules);
 	if (err)
 		return err;
 	if (fwtxn_len(&txn)) {
@@ -402,28 +486,37 @@ int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_te
 	return err;
 }
 
+static void put_removal(struct fwtxn *txn, const struct fwtables *have)
+{
+	for (enum family f = 0; f < FAMILIES; f++) {
+		txn->family = f;
+		if (have->of[f].present)
+			fwtxn_del_table(txn, RULESET_TABLE);
+		if (have->of[f].standin)
+			fwtxn_del_table(txn, RULESET_STANDIN);
+	}
+}
+
 int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 {
 	bool acked = false;
 	struct fwtxn_fail fail;
-	struct fwtable have;
+	struct fwtables have;
 	struct fwtxn txn;
 	int err = 0;
 
 	for (int i = 0; i < APPLY_COMMITS; i++) {
-		err = read_table(fs, &have, reterr_text);
+		err = fwtables_read_flags(fs, &have);
 		if (err && acked)
 			return 0; /* the kernel has said so; it only could not be looked at */
 		if (is_unknown(err))
 			continue;
-		if (err)
+		if (err) {
+			snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 			return err;
+		}
 		fwtxn_init(&txn);
-		if (have.present)
-			fwtxn_del_table(&txn, RULESET_TABLE);
-		if (have.bridge)
-			fwtxn_del_table(&txn, RULESET_BRIDGE);
-		fwtable_fini(&have);
+		put_removal(&txn, &have);
 		if (!fwtxn_len(&txn) && !txn.err)
 			return 0;
 		err = fwtxn_commit(fs, &txn, 0, &fail);
@@ -436,7 +529,6 @@ int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR])
 	}
 	if (!err)
 		snprintf(reterr_text, CONFIG_ERR,
-			 "nf_tables: table inet %s is there again after its removal",
-			 RULESET_TABLE);
+			 "nf_tables: tables %s are there again after their removal", RULESET_TABLE);
 	return err ? err : -EBUSY;
 }

@@ -22,13 +22,16 @@ struct state;
 struct plan {
 	struct policy policy; /* the whole: user's and what `up` brought */
 	struct netstate net;
-	struct ruleset rules;
+	struct parts parts; /* of the kernel, as far as the policy needs them */
+	struct ruleset rules[FAMILIES];
 };
 
 /* What a commit found and did. */
 struct apply_report {
-	unsigned int commits; /* 0: nothing differed */
-	char first[128];      /* the first difference, as the transaction names it; "" */
+	unsigned int commits;	 /* 0: nothing differed */
+	char first[128];	 /* the first difference, as the transaction names it; "" */
+	unsigned int links_lost; /* times that a link went away under the commit */
+	bool devices_only;	 /* nothing but what links make of the rules */
 };
 
 enum apply_flag {
@@ -56,17 +59,17 @@ const struct link *route_outside(const struct policy *p, const struct netstate *
  * Make a plan of the state and of the kernel's links and routes.  Sticky
  * resolvers whose route leads through a tunnel are added to the state's pins.
  * Without a socket (fs NULL, for printing without root) the kernel is taken to
- * have what fragments = auto likes best; so it is with `known`, the way found
- * by an earlier plan, unless it is FRAGMENTS_AUTO.
+ * have everything; `known` is what is known of it already (all zeros: nothing).
  * 0 and a plan for plan_fini(), or -errno with a text; -EINVAL: the policy is wrong.
  */
-int plan_build(struct fwsock *fs, struct state *s, enum fragments known, struct plan *ret_plan,
+int plan_build(struct fwsock *fs, struct state *s, struct parts known, struct plan *ret_plan,
 	       char reterr_text[CONFIG_ERR]);
 void plan_fini(struct plan *plan);
 
 /*
- * Bring the kernel's table to the plan in one transaction that holds only what
- * differs, and read it back.  Blocks for the commit only.
+ * Bring the kernel's tables to the plan in one transaction that holds only what
+ * differs, and read them back.  Blocks for the commit only.  Where a link went
+ * away meanwhile the plan's links are read anew.
  * 0: the kernel has these rules, as was read back.
  * 1: it has acknowledged them, but could not be asked again; with a text.
  * -EBUSY: they were committed, and somebody else changes them again and again.
@@ -74,20 +77,24 @@ void plan_fini(struct plan *plan);
  * Another -errno, with a text: the rules before are in force.
  * The report (may be NULL) is filled in any case.
  */
-int apply_commit(struct fwsock *fs, const struct plan *plan, unsigned int flags,
+int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR]);
 
 /* The same up to the commit, which the kernel validates and forgets. */
 int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);
 
 /*
- * Compare the kernel's table with these rules; changes nothing.
+ * Compare the kernel's tables with the rules that this policy, which is the
+ * state's effective one, makes of these links and parts; changes nothing.  A link
+ * that has no chain yet is no difference.
  * 0: they are the same.  1: they differ, the text names the first difference.
  * -errno with a text.
  */
-int apply_compare(struct fwsock *fs, const struct ruleset *rules, char reterr_text[CONFIG_ERR]);
+int apply_compare(struct fwsock *fs, const struct state *s, const struct policy *p,
+		  const struct netstate *ns, const struct parts *parts,
+		  char reterr_text[CONFIG_ERR]);
 
-/* Remove our table.  0, also if there is none; or -errno with a text, and it stands. */
+/* Remove our tables.  0, also if there is none; or -errno with a text, and it stands. */
 int apply_remove(struct fwsock *fs, char reterr_text[CONFIG_ERR]);
 
 #endif

@@ -107,7 +107,7 @@ int change_commit(struct session *ss, struct state *after, bool dry_run)
 	char text[CONFIG_ERR];
 	struct plan plan;
 	bool can_own = false;
-	int err = plan_build(&ss->fs, after, session_known_fragments(ss), &plan, text);
+	int err = plan_build(&ss->fs, after, ss->parts, &plan, text);
 
 	if (err) {
 		log_error("%s", text);

@@ -42,6 +42,33 @@ static json_object *tunnels_json(const struct status *st)
 	return list;
 }
 
+static json_object *links_json(const struct status *st)
+{
+	json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < st->net.links_len; i++) {
+		const struct status_link *l = &st->links[i];
+		json_object *o = json_object_new_object();
+
+		add_string(o, "name", l->link->name);
+		add_string(o, "kind", l->link->kind);
+		json_object_object_add(o, "index", json_object_new_int(l->link->index));
+		add_string(o, "frames", link_cover_format(l->cover));
+		json_object_object_add(o, "why", l->why ? json_object_new_string(l->why) : NULL);
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
+static json_object *frames_json(const struct status *st)
+{
+	json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "egress", json_object_new_boolean(st->egress));
+	json_object_object_add(o, "bridge", json_object_new_boolean(st->bridge));
+	return o;
+}
+
 static json_object *resolvers_json(const struct status *st)
 {
 	static const char *const paths[] = {
@@ -81,6 +108,7 @@ static json_object *policy_json(const struct status *st)
 	const struct policy *p = &st->policy;
 	json_object *o = json_object_new_object(), *ports = json_object_new_array();
 	json_object *endpoints = json_object_new_array(), *kinds = json_object_new_array();
+	json_object *insides = json_object_new_array();
 	char text[POLICY_TEXT];
 
 	for (size_t i = 0; i < p->ports_len; i++)
@@ -92,9 +120,14 @@ static json_object *policy_json(const struct status *st)
 	add_string(o, "mode", policy_mode_format(p->mode));
 	add_string(o, "action", policy_action_format(p->action));
 	add_string(o, "fragments", fragments_format(p->fragments));
+	add_string(o, "frames", frames_format(p->frames));
 	for (size_t i = 0; i < p->kinds_len; i++)
 		json_object_array_add(kinds, json_object_new_string(p->kinds[i]));
+	for (size_t i = 0; i < p->insides_len; i++)
+		json_object_array_add(insides,
+				      json_object_new_string(tunnel_format(&p->insides[i], text)));
 	json_object_object_add(o, "endpoints", endpoints);
+	json_object_object_add(o, "inside", insides);
 	json_object_object_add(o, "tunnel_kinds", kinds);
 	return o;
 }
@@ -169,6 +202,8 @@ void cmd_json_status(const struct status *st)
 	json_object_object_add(root, "watcher", st->watched ? watcher_json(&st->watch) : NULL);
 	json_object_object_add(root, "tunnels", tunnels_json(st));
 	json_object_object_add(root, "resolvers", resolvers_json(st));
+	json_object_object_add(root, "frames", frames_json(st));
+	json_object_object_add(root, "links", links_json(st));
 	for (size_t i = 0; i < st->counters_len; i++) {
 		const struct status_counter *c = &st->counters[i];
 		json_object *o = json_object_new_object();

@@ -14,6 +14,7 @@
 #include "status.h"
 
 #define SHOWN_RESOLVERS 8 /* on one screen; --json has all */
+#define SHOWN_LINKS	24
 
 int cmd_rules(const struct cmdline *cl)
 {
@@ -35,12 +36,13 @@ int cmd_rules(const struct cmdline *cl)
 		/* Root can ask the kernel what it has; anybody else gets what a current kernel has. */
 		const bool probe = !fwsock_open(&fs);
 
-		err = plan_build(probe ? &fs : NULL, &s, FRAGMENTS_AUTO, &plan, text);
+		err = plan_build(probe ? &fs : NULL, &s, (struct parts){ 0 }, &plan, text);
 		if (err == -EPERM)
-			err = plan_build(NULL, &s, FRAGMENTS_AUTO, &plan, text);
+			err = plan_build(NULL, &s, (struct parts){ 0 }, &plan, text);
 	}
 	if (!err) {
-		err = ruleset_print(&plan.rules, stdout);
+		for (enum family f = 0; !err && f < FAMILIES; f++)
+			err = ruleset_print(&plan.rules[f], stdout);
 		plan_fini(&plan);
 		snprintf(text, sizeof(text), "stdout: write error");
 	}
@@ -63,6 +65,7 @@ static const struct {
 	{ "S6", "in a pause" },
 	{ "S7", "blocked" },
 	{ "S9", "blocked fragments" },
+	{ "S11", "blocked as frames" },
 	/* clang-format on */
 };
 
@@ -94,6 +97,33 @@ static void print_tunnels(const struct status *st)
 		}
 		puts(found ? "" : " not there");
 	}
+}
+
+static void print_links(const struct status *st)
+{
+	static const char *const words[] = {
+		[LINK_COVER_COVERED] = "frames covered",
+		[LINK_COVER_LOOPBACK] = "loopback",
+		[LINK_COVER_TUNNEL] = "tunnel",
+		[LINK_COVER_INSIDE] = "inside",
+		[LINK_COVER_CARRIER] = "carries a tunnel, frames not covered",
+		[LINK_COVER_NONE] = "frames not covered: ",
+	};
+	size_t shown = 0;
+
+	for (size_t i = 0; i < st->net.links_len; i++) {
+		const struct status_link *l = &st->links[i];
+
+		/* With very many links only those that are open. */
+		if (st->net.links_len > SHOWN_LINKS && l->cover == LINK_COVER_COVERED)
+			continue;
+		if (shown++ < SHOWN_LINKS)
+			printf("link      %-24s %s%s\n", l->link->name, words[l->cover],
+			       l->why ?: "");
+	}
+	if (shown > SHOWN_LINKS || shown < st->net.links_len)
+		printf("link      and %zu more\n",
+		       st->net.links_len - (shown < SHOWN_LINKS ? shown : SHOWN_LINKS));
 }
 
 static void print_resolvers(const struct status *st)
@@ -151,13 +181,15 @@ static void print_status(const struct status *st)
 		fputs("ports    ", stdout);
 		for (size_t i = 0; i < p->ports_len; i++)
 			printf(" %u", p->ports[i]);
-		printf("\nmode      %s, action %s, fragments %s\n", policy_mode_format(p->mode),
-		       policy_action_format(p->action), fragments_format(p->fragments));
+		printf("\nmode      %s, action %s, fragments %s, frames %s\n",
+		       policy_mode_format(p->mode), policy_action_format(p->action),
+		       fragments_format(p->fragments), frames_format(p->frames));
 		for (size_t i = 0; i < p->kinds_len; i++)
 			printf("%s%s%s", i ? "," : "kinds     ", p->kinds[i],
 			       i + 1 == p->kinds_len ? "\n" : "");
 		print_watcher(st);
 		print_tunnels(st);
+		print_links(st);
 		print_resolvers(st);
 		for (size_t i = 0; i < p->endpoints_len; i++)
 			printf("endpoint  %s\n", endpoint_format(&p->endpoints[i], text));

@@ -10,7 +10,8 @@
 #define PAUSE_LIMIT_S  86400
 #define WATCH_LIMIT_MS 60000
 
-static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
+/* A link by its name, or the start of one and "*". */
+static int parse_links(const char *value, struct tunnel *ret_links, const char **reterr_expects)
 {
 	const size_t len = strlen(value);
 	struct tunnel t = { .prefix = len && value[len - 1] == '*' };
@@ -22,16 +23,33 @@ static int parse_tunnel(struct policy *p, const char *value, const char **reterr
 	if (t.prefix)
 		name[len - 1] = '\0';
 	if (t.prefix && len == 1) {
-		*reterr_expects = "a link name before the \"*\": every link would be a tunnel";
+		*reterr_expects = "a link name before the \"*\": every link would be one";
 		return -EINVAL;
 	}
 	if (ifname_parse(name, t.name))
 		return -EINVAL;
 	if (!strncmp("lo", t.name, t.prefix ? strlen(t.name) : IFNAMSIZ)) {
-		*reterr_expects = "a tunnel's name; this one takes in the loopback device";
+		*reterr_expects = "another link; this one takes in the loopback device";
 		return -EINVAL;
 	}
-	return policy_add_tunnel(p, &t);
+	*ret_links = t;
+	return 0;
+}
+
+static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
+{
+	struct tunnel t;
+	const int err = parse_links(value, &t, reterr_expects);
+
+	return err ? err : policy_add_tunnel(p, &t);
+}
+
+static int parse_inside(struct policy *p, const char *value, const char **reterr_expects)
+{
+	struct tunnel t;
+	const int err = parse_links(value, &t, reterr_expects);
+
+	return err ? err : policy_add_inside(p, &t);
 }
 
 /* "[v6]SEP..." or "ADDRSEP..."; cuts the text in place, *ret_rest is what follows SEP or NULL. */
@@ -271,6 +289,17 @@ static int parse_fragments(struct policy *p, const char *value, const char **ret
 	return -EINVAL;
 }
 
+static int parse_frames(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	for (int f = FRAMES_AUTO; f <= FRAMES_STRICT; f++)
+		if (!strcmp(value, frames_format((enum frames)f))) {
+			p->frames = (enum frames)f;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 static int parse_log_group(struct policy *p, const char *value, const char **reterr_expects)
 {
 	(void)reterr_expects;
@@ -356,6 +385,11 @@ static void clear_tunnels(struct policy *p)
 	p->tunnels_len = 0;
 }
 
+static void clear_insides(struct policy *p)
+{
+	p->insides_len = 0;
+}
+
 static void clear_resolvers(struct policy *p)
 {
 	p->resolvers_len = 0;
@@ -427,6 +461,23 @@ const struct config_key config_keys[] = {
 		.help = "later fragments: auto (default), defrag, conntrack or drop",
 		.values = "auto defrag conntrack drop",
 		.parse = parse_fragments,
+	},
+	{
+		.name = "frames",
+		.arg = "auto|off|require|strict",
+		.expects = "auto, off, require or strict",
+		.help = "packet sockets, bridged guests, macvlan: judged at the devices as far as the kernel can (auto, default), not, or always",
+		.values = "auto off require strict",
+		.parse = parse_frames,
+	},
+	{
+		.name = "inside",
+		.arg = "IF",
+		.expects = "a link name of 1 to 15 bytes, or a prefix of one and \"*\"",
+		.help = "a link that leads to guests of this host, where nothing leaves it: docker0, veth*",
+		.repeats = true,
+		.parse = parse_inside,
+		.clear = clear_insides,
 	},
 	{
 		.name = "tunnel-kind",
@@ -510,7 +561,7 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 	text_quotable(value, shown, sizeof(shown));
 	if (err == -E2BIG)
 		snprintf(reterr_text, CONFIG_ERR,
-			 "%s \"%s\": one too many, expected at most %d tunnels, %d resolvers, %d endpoints, %d endpoint names, %d ports, %d kinds",
+			 "%s \"%s\": one too many, expected at most %d tunnels or inside links, %d resolvers, %d endpoints, %d endpoint names, %d ports, %d kinds",
 			 name, shown, POLICY_MAX_TUNNELS, POLICY_MAX_RESOLVERS,
 			 POLICY_MAX_ENDPOINTS, POLICY_MAX_HOSTS, POLICY_MAX_PORTS,
 			 POLICY_MAX_KINDS);

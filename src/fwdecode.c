@@ -34,6 +34,16 @@ static int take_tunnel(struct policy *p, struct cursor *c, sa_family_t family)
 	return policy_add_tunnel(p, &t);
 }
 
+static int take_inside(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct tunnel t = { .prefix = false };
+
+	(void)family;
+	take(c, t.name, IFNAMSIZ);
+	t.name[IFNAMSIZ - 1] = '\0';
+	return policy_add_inside(p, &t);
+}
+
 static int take_kind(struct policy *p, struct cursor *c, sa_family_t family)
 {
 	char kind[IFNAMSIZ];
@@ -114,6 +124,7 @@ static const struct {
 	int (*take)(struct policy *p, struct cursor *c, sa_family_t family);
 } sets[] = {
 	{ "tunnel", AF_UNSPEC, 16, take_tunnel },
+	{ "inside", AF_UNSPEC, 16, take_inside },
 	{ "tunnel_kind", AF_UNSPEC, 16, take_kind },
 	{ "resolver4", AF_INET, 4, take_resolver },
 	{ "resolver6", AF_INET6, 16, take_resolver },
@@ -162,10 +173,37 @@ static void read_comment(struct policy *p, const char *rule)
 	if (sscanf(comment, "] \"S4 through tunnel %15[^*\"]*", name) == 1 &&
 	    !ifname_parse(name, t.name))
 		(void)policy_add_tunnel(p, &t);
+	if (sscanf(comment, "] \"S2 stays on the host, inside %15[^*\"]*", name) == 1 &&
+	    !ifname_parse(name, t.name))
+		(void)policy_add_inside(p, &t);
 }
 
-int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
+/* Whether a rule of this chain holds these words. */
+static bool has_words(const struct fwtable *table, const char *name, const char *words)
 {
+	const struct fwchain *chain = fwtable_chain(table, name);
+
+	for (size_t i = 0; chain && i < chain->rules_len; i++)
+		if (strstr(chain->rules[i], words))
+			return true;
+	return false;
+}
+
+static enum frames decode_frames(const struct fwtables *tables)
+{
+	const struct fwtable *some = tables->of[FAMILY_NETDEV].present ?
+					     &tables->of[FAMILY_NETDEV] :
+					     &tables->of[FAMILY_BRIDGE];
+
+	if (!some->present)
+		return FRAMES_OFF;
+	return has_words(some, "name_traffic", "behind an authentication header") ? FRAMES_STRICT :
+										    FRAMES_AUTO;
+}
+
+int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
+{
+	const struct fwtable *table = &tables->of[FAMILY_INET];
 	const struct fwchain *base = fwtable_chain(table, "postrouting");
 	const struct fwchain *verdict = fwtable_chain(table, "verdict");
 	const bool both = fwtable_chain(table, "approved") != NULL;
@@ -196,7 +234,8 @@ int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
 		ret_policy->mode = POLICY_MODE_BOTH;
 	if (fwtable_chain(table, "refuse"))
 		ret_policy->action = POLICY_ACTION_REJECT;
-	ret_policy->fragments = fwdecode_fragments(table);
+	ret_policy->fragments = fwdecode_fragments(tables);
+	ret_policy->frames = decode_frames(tables);
 	if (err) {
 		policy_fini(ret_policy);
 		return err;
@@ -205,11 +244,24 @@ int fwdecode_policy(const struct fwtable *table, struct policy *ret_policy)
 	return 0;
 }
 
-enum fragments fwdecode_fragments(const struct fwtable *table)
+enum fragments fwdecode_fragments(const struct fwtables *tables)
 {
-	const struct fwchain *defrag = fwtable_chain(table, "defrag");
+	const struct fwchain *defrag = fwtable_chain(&tables->of[FAMILY_INET], "defrag");
 
 	if (!defrag || !defrag->rules_len)
 		return FRAGMENTS_DROP;
 	return !strncmp(defrag->rules[0], "[ct ", 4) ? FRAGMENTS_CONNTRACK : FRAGMENTS_DEFRAG;
+}
+
+struct parts fwdecode_parts(const struct fwtables *tables)
+{
+	const struct fwtable *netdev = &tables->of[FAMILY_NETDEV];
+	const enum fragments how = fwdecode_fragments(tables);
+
+	return (struct parts){
+		.fragments = how == FRAGMENTS_DROP ? FRAGMENTS_AUTO : how,
+		.egress = netdev->present ? PART_HAS : PART_UNKNOWN,
+		.bridge = tables->of[FAMILY_BRIDGE].present ? PART_HAS : PART_UNKNOWN,
+		.route = has_words(netdev, "fragment", "rtclassid") ? PART_HAS : PART_UNKNOWN,
+	};
 }

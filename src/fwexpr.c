@@ -10,6 +10,8 @@
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/udata.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
@@ -25,6 +27,7 @@
 /* Rule under construction.  `err` is sticky: after the first failure nothing more is added. */
 struct fwexpr {
 	struct nftnl_rule *rule;
+	enum family family;
 	int err;
 };
 
@@ -106,11 +109,20 @@ static void mask(struct fwexpr *fx, const void *bits, size_t len)
 	set_data(fx, e, NFTNL_EXPR_BITWISE_XOR, zeros, len);
 }
 
-/* meta nfproto F: goes before every look at an IPv4 or IPv6 header in an inet table. */
+/*
+ * meta nfproto F, or meta protocol P in the other tables: goes before every look at an
+ * IPv4 or IPv6 header.
+ */
 static void nfproto(struct fwexpr *fx, sa_family_t family)
 {
 	const uint8_t proto = family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
+	const uint16_t type_be = htons(family == AF_INET ? ETH_P_IP : ETH_P_IPV6);
 
+	if (fx->family != FAMILY_INET) {
+		meta(fx, NFT_META_PROTOCOL, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &type_be, sizeof(type_be));
+		return;
+	}
 	meta(fx, NFT_META_NFPROTO, NFT_REG_1);
 	cmp(fx, NFT_CMP_EQ, &proto, sizeof(proto));
 }
@@ -161,6 +173,9 @@ static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
 		break;
 	case FIELD_NFPROTO:
 		meta(fx, NFT_META_NFPROTO, dreg);
+		break;
+	case FIELD_PROTOCOL:
+		meta(fx, NFT_META_PROTOCOL, dreg);
 		break;
 	case FIELD_DADDR4:
 		daddr(fx, AF_INET, 4, dreg);
@@ -242,12 +257,10 @@ static void later_fragment6(struct fwexpr *fx)
 	compare_bits(fx, &bits_be, sizeof(bits_be), NFT_CMP_NEQ);
 }
 
-static void no_fragment6(struct fwexpr *fx)
+static void has_fragment6(struct fwexpr *fx, uint8_t present)
 {
-	const uint8_t absent = 0;
-
 	fragment_header6(fx, 0, 1, NFT_EXTHDR_F_PRESENT);
-	cmp(fx, NFT_CMP_EQ, &absent, sizeof(absent));
+	cmp(fx, NFT_CMP_EQ, &present, sizeof(present));
 }
 
 static void other_dport(struct fwexpr *fx, const struct ruleset *rs)
@@ -278,9 +291,33 @@ static void ct_invalid(struct fwexpr *fx)
 	compare_bits(fx, &bit, sizeof(bit), NFT_CMP_NEQ);
 }
 
+static void raw(struct fwexpr *fx, const struct ruleset *rs, const struct raw *raw)
+{
+	static const uint32_t bases[] = {
+		[RAW_LINK] = NFT_PAYLOAD_LL_HEADER,
+		[RAW_NETWORK] = NFT_PAYLOAD_NETWORK_HEADER,
+		[RAW_TRANSPORT] = NFT_PAYLOAD_TRANSPORT_HEADER,
+	};
+	const uint16_t *values = raw->values ?: rs->ports;
+	const size_t n = raw->values ? raw->values_len : rs->ports_len;
+
+	for (size_t i = 0; i < n; i++) {
+		const uint16_t value_be = htons(values[i]), mask_be = htons(raw->mask);
+		const size_t skip = sizeof(value_be) - raw->len;
+
+		payload(fx, bases[raw->base], raw->at, raw->len, NFT_REG_1);
+		if (raw->mask)
+			mask(fx, (const uint8_t *)&mask_be + skip, raw->len);
+		cmp(fx, raw->differs ? NFT_CMP_NEQ : NFT_CMP_EQ, (const uint8_t *)&value_be + skip,
+		    raw->len);
+	}
+}
+
 static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct match *m)
 {
-	const uint32_t lo_index = LOOPBACK_IFINDEX, no_mark = 0;
+	const uint32_t lo_index = LOOPBACK_IFINDEX, no_mark = 0, no_class = UINT32_MAX;
+	const uint8_t no_proto = IPPROTO_RAW, bridged = PACKET_OTHERHOST;
+	const uint16_t oiftype = m->kind == MATCH_OIFTYPE ? m->port : 0;
 	const uint16_t port_be = m->kind == MATCH_DPORT ? htons(m->port) : 0;
 	const uint8_t loopback_net = 127;
 
@@ -300,7 +337,7 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		meta(fx, NFT_META_L4PROTO, NFT_REG_1);
 		cmp(fx, NFT_CMP_EQ, &m->proto, sizeof(m->proto));
 		break;
-	case MATCH_NFPROTO:
+	case MATCH_FAMILY:
 		nfproto(fx, m->family);
 		break;
 	case MATCH_OIF_LO:
@@ -331,7 +368,7 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		fragment_offset4(fx, NFT_CMP_EQ);
 		break;
 	case MATCH_HAS_PORT6:
-		no_fragment6(fx);
+		has_fragment6(fx, 0);
 		break;
 	case MATCH_LATER_FRAG4:
 		fragment_offset4(fx, NFT_CMP_NEQ);
@@ -341,6 +378,28 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		break;
 	case MATCH_CT_INVALID:
 		ct_invalid(fx);
+		break;
+	case MATCH_FRAG6:
+		has_fragment6(fx, 1);
+		break;
+	case MATCH_ANY_L4PROTO:
+		meta(fx, NFT_META_L4PROTO, NFT_REG_1);
+		cmp(fx, NFT_CMP_NEQ, &no_proto, sizeof(no_proto));
+		break;
+	case MATCH_ROUTED:
+		meta(fx, NFT_META_RTCLASSID, NFT_REG_1);
+		cmp(fx, NFT_CMP_NEQ, &no_class, sizeof(no_class));
+		break;
+	case MATCH_NOT_BRIDGED:
+		meta(fx, NFT_META_PKTTYPE, NFT_REG_1);
+		cmp(fx, NFT_CMP_NEQ, &bridged, sizeof(bridged));
+		break;
+	case MATCH_OIFTYPE:
+		meta(fx, NFT_META_OIFTYPE, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &oiftype, sizeof(oiftype));
+		break;
+	case MATCH_RAW:
+		raw(fx, rs, &m->raw);
 		break;
 	}
 }
@@ -379,8 +438,9 @@ static void add_reject(struct fwexpr *fx, uint32_t type, uint8_t code)
 	nftnl_expr_set_u8(e, NFTNL_EXPR_REJECT_CODE, code);
 }
 
-static void add_log(struct fwexpr *fx, const struct ruleset *rs)
+static void add_log(struct fwexpr *fx, const struct ruleset *rs, unsigned int promise)
 {
+	char prefix[32];
 	struct nftnl_expr *e = add_expr(fx, "limit");
 
 	if (!e)
@@ -394,7 +454,8 @@ static void add_log(struct fwexpr *fx, const struct ruleset *rs)
 	e = add_expr(fx, "log");
 	if (!e)
 		return;
-	set_str(fx, e, NFTNL_EXPR_LOG_PREFIX, "leakguard S7 ");
+	snprintf(prefix, sizeof(prefix), "leakguard S%u ", promise);
+	set_str(fx, e, NFTNL_EXPR_LOG_PREFIX, prefix);
 	nftnl_expr_set_u16(e, NFTNL_EXPR_LOG_GROUP, (uint16_t)rs->log_group);
 }
 
@@ -441,7 +502,7 @@ static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struc
 		add_reject(fx, NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_ADMIN_PROHIBITED);
 		break;
 	case VERDICT_LOG:
-		add_log(fx, rs);
+		add_log(fx, rs, rule->promise);
 		break;
 	case VERDICT_TPROXY4:
 		add_tproxy(fx, AF_INET);
@@ -464,14 +525,25 @@ static void add_comment(struct fwexpr *fx, const char *comment)
 		nftnl_udata_buf_free(udata);
 }
 
+uint8_t fwexpr_family(enum family family)
+{
+	static const uint8_t families[] = {
+		[FAMILY_INET] = NFPROTO_INET,
+		[FAMILY_NETDEV] = NFPROTO_NETDEV,
+		[FAMILY_BRIDGE] = NFPROTO_BRIDGE,
+	};
+
+	return families[family];
+}
+
 int fwexpr_build_rule(const char *table, const struct ruleset *rs, const struct chain *chain,
 		      const struct rule *rule, struct nftnl_rule **ret_rule)
 {
-	struct fwexpr fx = { .rule = nftnl_rule_alloc() };
+	struct fwexpr fx = { .rule = nftnl_rule_alloc(), .family = rs->family };
 
 	if (!fx.rule)
 		return -ENOMEM;
-	nftnl_rule_set_u32(fx.rule, NFTNL_RULE_FAMILY, NFPROTO_INET);
+	nftnl_rule_set_u32(fx.rule, NFTNL_RULE_FAMILY, fwexpr_family(rs->family));
 	if (nftnl_rule_set_str(fx.rule, NFTNL_RULE_TABLE, table) < 0 ||
 	    nftnl_rule_set_str(fx.rule, NFTNL_RULE_CHAIN, chain->name) < 0)
 		fx.err = -ENOMEM;

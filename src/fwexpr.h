@@ -10,10 +10,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ruleset.h"
+
 struct chain;
 struct nftnl_rule;
 struct rule;
 struct ruleset;
+
+/* NFPROTO_*, linux/netfilter.h */
+uint8_t fwexpr_family(enum family family);
 
 /*
  * Build rule `rule` of chain `chain` in this table, with its comment.

@@ -9,41 +9,87 @@
 
 #define KERNEL_ENOTSUPP 524 /* beside EOPNOTSUPP, include/linux/errno.h */
 
-static const struct rule parts[] = {
+static const struct probe {
+	enum family family;
+	struct chain chain;
+	struct rule rule; /* without a verdict that means anything: a chain alone */
+	bool has_rule;
+} probes[] = {
 	[FWPROBE_DEFRAG4] = {
-		.matches = { { .kind = MATCH_NFPROTO, .family = AF_INET },
-			     { .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
-		.matches_len = 2,
-		.verdict = VERDICT_TPROXY4,
+		.chain = { .name = "defrag4" },
+		.rule = { .matches = { { .kind = MATCH_FAMILY, .family = AF_INET },
+				       { .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
+			  .matches_len = 2,
+			  .verdict = VERDICT_TPROXY4 },
+		.has_rule = true,
 	},
 	[FWPROBE_DEFRAG6] = {
-		.matches = { { .kind = MATCH_NFPROTO, .family = AF_INET6 },
-			     { .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
-		.matches_len = 2,
-		.verdict = VERDICT_TPROXY6,
+		.chain = { .name = "defrag6" },
+		.rule = { .matches = { { .kind = MATCH_FAMILY, .family = AF_INET6 },
+				       { .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
+			  .matches_len = 2,
+			  .verdict = VERDICT_TPROXY6 },
+		.has_rule = true,
 	},
 	[FWPROBE_CONNTRACK] = {
-		.matches = { { .kind = MATCH_CT_INVALID } },
-		.matches_len = 1,
-		.verdict = VERDICT_RETURN,
+		.chain = { .name = "conntrack" },
+		.rule = { .matches = { { .kind = MATCH_CT_INVALID } },
+			  .matches_len = 1,
+			  .verdict = VERDICT_RETURN },
+		.has_rule = true,
+	},
+	/* Every namespace has a loopback device, and nothing is committed. */
+	[FWPROBE_EGRESS] = {
+		.family = FAMILY_NETDEV,
+		.chain = { .name = "egress", .hook = HOOK_EGRESS, .device = "lo" },
+	},
+	[FWPROBE_BRIDGE] = {
+		.family = FAMILY_BRIDGE,
+		.chain = { .name = "forward", .hook = HOOK_FORWARD },
+	},
+	[FWPROBE_ROUTE] = {
+		.family = FAMILY_NETDEV,
+		.chain = { .name = "route" },
+		.rule = { .matches = { { .kind = MATCH_ROUTED } },
+			  .matches_len = 1,
+			  .verdict = VERDICT_RETURN },
+		.has_rule = true,
 	},
 };
 
-/* Some rules, or none, in one chain, in a transaction without an end. */
-static int try_rules(struct fwsock *fs, const struct rule *rules, size_t n)
+/* One bit for each part. */
+#define BIT(part) (1u << (part))
+
+static void add_probe(struct fwtxn *t, const struct probe *probe, bool with_table)
 {
-	static const struct chain chain = { .name = "probe" };
-	static const struct ruleset empty = { 0 };
+	const struct ruleset rs = { .family = probe->family };
+
+	t->family = probe->family;
+	if (with_table)
+		fwtxn_add_table(t, 0);
+	fwtxn_add_chain(t, &probe->chain);
+	if (probe->has_rule)
+		fwtxn_add_rule(t, &rs, &probe->chain, &probe->rule);
+}
+
+/* Some parts, or just a table, in a transaction without an end. */
+static int try_parts(struct fwsock *fs, unsigned int bits)
+{
+	bool table[FAMILIES] = { false };
 	struct fwtxn_fail fail;
 	struct fwtxn t;
 	int err;
 
 	fwtxn_init(&t);
 	t.table = RULESET_PROBE; /* our own may be owned by a watcher */
-	fwtxn_add_table(&t, 0);
-	fwtxn_add_chain(&t, &chain);
-	for (size_t i = 0; i < n; i++)
-		fwtxn_add_rule(&t, &empty, &chain, &rules[i]);
+	if (!bits)
+		fwtxn_add_table(&t, 0);
+	for (size_t i = 0; i < sizeof(probes) / sizeof(probes[0]); i++) {
+		if (!(bits & BIT(i)))
+			continue;
+		add_probe(&t, &probes[i], !table[probes[i].family]);
+		table[probes[i].family] = true;
+	}
 	err = fwtxn_validate(fs, &t, &fail);
 	fwtxn_fini(&t);
 	return err;
@@ -56,9 +102,9 @@ static bool means_lack(int err)
 	       err == -EPROTONOSUPPORT || err == -KERNEL_ENOTSUPP;
 }
 
-static int probe(struct fwsock *fs, enum fwprobe_part first, size_t n, bool *ret_has)
+static int probe(struct fwsock *fs, unsigned int bits, bool *ret_has)
 {
-	int err = try_rules(fs, &parts[first], n);
+	int err = try_parts(fs, bits);
 
 	if (err && !means_lack(err))
 		return err;
@@ -66,13 +112,13 @@ static int probe(struct fwsock *fs, enum fwprobe_part first, size_t n, bool *ret
 	if (!err)
 		return 0;
 	/* Is it the part that is missing, or everything? */
-	err = try_rules(fs, NULL, 0);
+	err = try_parts(fs, 0);
 	return means_lack(err) ? -EOPNOTSUPP : err;
 }
 
 int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has)
 {
-	return probe(fs, part, 1, ret_has);
+	return probe(fs, BIT(part), ret_has);
 }
 
 int fwprobe_ownership(struct fwsock *fs, bool *ret_has)
@@ -92,24 +138,23 @@ int fwprobe_ownership(struct fwsock *fs, bool *ret_has)
 	return 0;
 }
 
-int fwprobe_fragments(struct fwsock *fs, enum fragments wanted, enum fragments *ret_how)
-{
-	static const struct {
-		enum fragments how;
-		enum fwprobe_part needs; /* this, and those behind it */
-		size_t parts;
-	} ways[] = {
-		{ FRAGMENTS_DEFRAG, FWPROBE_DEFRAG4, 2 },
-		{ FRAGMENTS_CONNTRACK, FWPROBE_CONNTRACK, 1 },
-	};
+static const struct {
+	enum fragments how;
+	unsigned int needs;
+} ways[] = {
+	{ FRAGMENTS_DEFRAG, BIT(FWPROBE_DEFRAG4) | BIT(FWPROBE_DEFRAG6) },
+	{ FRAGMENTS_CONNTRACK, BIT(FWPROBE_CONNTRACK) },
+};
 
+static int probe_fragments(struct fwsock *fs, enum fragments wanted, enum fragments *ret_how)
+{
 	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
 		bool has;
 		int err;
 
 		if (wanted != FRAGMENTS_AUTO && wanted != ways[i].how)
 			continue;
-		err = probe(fs, ways[i].needs, ways[i].parts, &has);
+		err = probe(fs, ways[i].needs, &has);
 		if (err)
 			return err;
 		if (has) {
@@ -121,4 +166,80 @@ int fwprobe_fragments(struct fwsock *fs, enum fragments wanted, enum fragments *
 	}
 	*ret_how = FRAGMENTS_DROP;
 	return 0;
+}
+
+static int probe_frames(struct fwsock *fs, const struct policy *p, struct parts *parts)
+{
+	struct {
+		enum fwprobe_part part;
+		enum part *has;
+	} const asked[] = {
+		{ FWPROBE_EGRESS, &parts->egress },
+		{ FWPROBE_BRIDGE, &parts->bridge },
+		{ FWPROBE_ROUTE, &parts->route },
+	};
+	int err = 0;
+	bool has;
+
+	for (size_t i = 0; !err && i < sizeof(asked) / sizeof(asked[0]); i++) {
+		if (*asked[i].has != PART_UNKNOWN ||
+		    (p->frames == FRAMES_STRICT && asked[i].part == FWPROBE_ROUTE))
+			continue;
+		err = probe(fs, BIT(asked[i].part), &has);
+		if (!err)
+			*asked[i].has = has ? PART_HAS : PART_LACKS;
+	}
+	return err;
+}
+
+/* Everything at once, as a current kernel has it: one wait instead of one a part. */
+static int probe_all(struct fwsock *fs, const struct policy *p, struct parts *parts)
+{
+	const bool frames = p->frames != FRAMES_OFF;
+	const bool fragments = parts->fragments == FRAGMENTS_AUTO &&
+			       (p->fragments == FRAGMENTS_AUTO || p->fragments == FRAGMENTS_DEFRAG);
+	unsigned int bits = fragments ? ways[0].needs : 0;
+	bool has;
+	int err;
+
+	if (frames && parts->egress == PART_UNKNOWN)
+		bits |= BIT(FWPROBE_EGRESS);
+	if (frames && parts->bridge == PART_UNKNOWN)
+		bits |= BIT(FWPROBE_BRIDGE);
+	if (frames && parts->route == PART_UNKNOWN && p->frames != FRAMES_STRICT)
+		bits |= BIT(FWPROBE_ROUTE);
+	if (!bits)
+		return 0;
+	err = probe(fs, bits, &has);
+	if (err || !has)
+		return err;
+	if (fragments)
+		parts->fragments = FRAGMENTS_DEFRAG;
+	if (frames)
+		parts->egress = parts->bridge = PART_HAS;
+	if (bits & BIT(FWPROBE_ROUTE))
+		parts->route = PART_HAS;
+	return 0;
+}
+
+int fwprobe_parts(struct fwsock *fs, const struct policy *p, struct parts *parts,
+		  const char **reterr_key)
+{
+	int err;
+
+	/* Another way than that which is known may be asked for. */
+	if (p->fragments != FRAGMENTS_AUTO && p->fragments != parts->fragments)
+		parts->fragments = FRAGMENTS_AUTO;
+	err = probe_all(fs, p, parts);
+	*reterr_key = "fragments";
+	if (!err && parts->fragments == FRAGMENTS_AUTO)
+		err = probe_fragments(fs, p->fragments, &parts->fragments);
+	if (err || p->frames == FRAMES_OFF)
+		return err;
+	err = probe_frames(fs, p, parts);
+	*reterr_key = "frames";
+	if (!err && p->frames != FRAMES_AUTO &&
+	    (parts->egress != PART_HAS || parts->bridge != PART_HAS))
+		err = -FWPROBE_ENOWAY;
+	return err;
 }

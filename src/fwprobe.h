@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <stdbool.h>
 
-#include "policy.h"
+#include "ruleset.h"
 
 #define FWPROBE_ENOWAY ENOPROTOOPT
 
@@ -16,6 +16,9 @@ enum fwprobe_part {
 	FWPROBE_DEFRAG4, /* tproxy: reassembly of IPv4 without connection tracking */
 	FWPROBE_DEFRAG6, /* the same for IPv6 */
 	FWPROBE_CONNTRACK,
+	FWPROBE_EGRESS, /* chains at a link's way out */
+	FWPROBE_BRIDGE, /* tables of the bridge family */
+	FWPROBE_ROUTE,	/* there, to ask whether a packet has a route */
 };
 
 /*
@@ -34,10 +37,12 @@ int fwprobe_part(struct fwsock *fs, enum fwprobe_part part, bool *ret_has);
 int fwprobe_ownership(struct fwsock *fs, bool *ret_has);
 
 /*
- * The way for S9 that `wanted` and the kernel allow; probes no more than it
- * must, since a look at conntrack turns it on for a moment.
- * 0; -EOPNOTSUPP as above; -FWPROBE_ENOWAY if the kernel lacks the way asked for.
+ * What the kernel has of what this policy needs: *parts, where it knows already,
+ * is believed; the rest is probed, and no more than it must, since a look at
+ * conntrack turns it on for a moment.
+ * 0; -EOPNOTSUPP as above; -FWPROBE_ENOWAY with the key that asks for more in *reterr_key.
  */
-int fwprobe_fragments(struct fwsock *fs, enum fragments wanted, enum fragments *ret_how);
+int fwprobe_parts(struct fwsock *fs, const struct policy *p, struct parts *parts,
+		  const char **reterr_key);
 
 #endif

@@ -44,8 +44,10 @@ static void *append(void *list, size_t *len, size_t *room, size_t size)
 
 /* What every callback gets: where to put what it read, and the first error. */
 struct reading {
-	struct fwtable *table;
-	struct fwset *set; /* whose elements are being read */
+	struct fwtables *tables;
+	struct fwchain *chain; /* of the last rule: they come chain by chain */
+	struct fwtable *table; /* whose sets are being read */
+	struct fwset *set;     /* whose elements are being read */
 	int err;
 };
 
@@ -56,23 +58,38 @@ static int fail(struct reading *rd, int err)
 	return MNL_CB_ERROR;
 }
 
+/* The one of ours that a message is about, by its family and the name of its table, or NULL. */
+static struct fwtable *find_table(const struct reading *rd, const struct nlmsghdr *nlh,
+				  const char *name, const char *ours)
+{
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+
+	for (enum family f = 0; name && f < FAMILIES; f++)
+		if (nfg->nfgen_family == fwexpr_family(f) && !strcmp(name, ours))
+			return &rd->tables->of[f];
+	return NULL;
+}
+
 static int take_table(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
 	struct nftnl_table *t = nftnl_table_alloc();
+	struct fwtable *table;
 	const char *name;
 
 	if (!t)
 		return fail(rd, -ENOMEM);
 	if (nftnl_table_nlmsg_parse(nlh, t) == 0) {
 		name = nftnl_table_get_str(t, NFTNL_TABLE_NAME);
-		if (name && !strcmp(name, RULESET_TABLE)) {
-			rd->table->present = true;
-			rd->table->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
-			rd->table->owner = nftnl_table_get_u32(t, NFTNL_TABLE_OWNER);
+		table = find_table(rd, nlh, name, RULESET_TABLE);
+		if (table) {
+			table->present = true;
+			table->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
+			table->owner = nftnl_table_get_u32(t, NFTNL_TABLE_OWNER);
 		}
-		if (name && !strcmp(name, RULESET_BRIDGE))
-			rd->table->bridge = true;
+		table = find_table(rd, nlh, name, RULESET_STANDIN);
+		if (table)
+			table->standin = true;
 	}
 	nftnl_table_free(t);
 	return MNL_CB_OK;
@@ -84,15 +101,23 @@ static char *copy(const char *text)
 	return text ? strdup(text) : NULL;
 }
 
-static bool is_ours(const char *table)
+/* The link of a chain at a way out, where it is just one.  0 or -ENOMEM. */
+static int copy_device(struct nftnl_chain *c, struct fwchain *chain)
 {
-	return table && !strcmp(table, RULESET_TABLE);
+	const char *const *list = nftnl_chain_get(c, NFTNL_CHAIN_DEVICES);
+	const char *device = nftnl_chain_get_str(c, NFTNL_CHAIN_DEV);
+
+	if (list && list[0])
+		device = list[1] ? NULL : list[0];
+	chain->device = copy(device);
+	chain->devices_len = list && list[0] && list[1] ? 2 : device != NULL;
+	return device && !chain->device ? -ENOMEM : 0;
 }
 
 static int take_chain(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct fwtable *table = rd->table;
+	struct fwtable *table;
 	struct nftnl_chain *c = nftnl_chain_alloc();
 	struct fwchain *chain;
 	int err = 0;
@@ -103,7 +128,8 @@ static int take_chain(const struct nlmsghdr *nlh, void *data)
 		err = -ENOMEM;
 		goto out;
 	}
-	if (!is_ours(nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE)))
+	table = find_table(rd, nlh, nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE), RULESET_TABLE);
+	if (!table)
 		goto out;
 
 	chain = append(&table->chains, &table->chains_len, &table->chains_room, sizeof(*chain));
@@ -118,6 +144,7 @@ static int take_chain(const struct nlmsghdr *nlh, void *data)
 		chain->priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO);
 		chain->policy = nftnl_chain_get_u32(c, NFTNL_CHAIN_POLICY);
 		chain->type = copy(nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE));
+		err = copy_device(c, chain);
 	}
 	if (!chain->name || (chain->base && !chain->type))
 		err = -ENOMEM;
@@ -130,16 +157,22 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
 	const char *name = fwsock_attr_str(nlh, NFTA_RULE_CHAIN);
+	struct fwtable *table =
+		find_table(rd, nlh, fwsock_attr_str(nlh, NFTA_RULE_TABLE), RULESET_TABLE);
 	struct nftnl_rule *r;
 	struct fwchain *chain;
 	char **text;
 	int err;
 
-	if (!is_ours(fwsock_attr_str(nlh, NFTA_RULE_TABLE)) || !name)
+	if (!table || !name)
 		return MNL_CB_OK;
-	chain = (struct fwchain *)fwtable_chain(rd->table, name);
+	chain = table == rd->table && rd->chain && !strcmp(rd->chain->name, name) ?
+			rd->chain :
+			(struct fwchain *)fwtable_chain(table, name);
 	if (!chain)
 		return MNL_CB_OK;
+	rd->table = table;
+	rd->chain = chain;
 	r = nftnl_rule_alloc();
 	text = append(&chain->rules, &chain->rules_len, &chain->rules_room, sizeof(*text));
 	if (!r || !text)
@@ -157,7 +190,7 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 static int take_set(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct fwtable *table = rd->table;
+	struct fwtable *table;
 	struct nftnl_set *s = nftnl_set_alloc();
 	struct fwset *set;
 	int err = 0;
@@ -168,7 +201,8 @@ static int take_set(const struct nlmsghdr *nlh, void *data)
 		err = -ENOMEM;
 		goto out;
 	}
-	if (!is_ours(nftnl_set_get_str(s, NFTNL_SET_TABLE)))
+	table = find_table(rd, nlh, nftnl_set_get_str(s, NFTNL_SET_TABLE), RULESET_TABLE);
+	if (!table)
 		goto out;
 	set = append(&table->sets, &table->sets_len, &table->sets_room, sizeof(*set));
 	if (!set) {
@@ -190,7 +224,7 @@ out:
 static int take_object(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct fwtable *table = rd->table;
+	struct fwtable *table;
 	struct nftnl_obj *o = nftnl_obj_alloc();
 	struct fwobject *object;
 	int err = 0;
@@ -201,7 +235,8 @@ static int take_object(const struct nlmsghdr *nlh, void *data)
 		err = -ENOMEM;
 		goto out;
 	}
-	if (!is_ours(nftnl_obj_get_str(o, NFTNL_OBJ_TABLE)))
+	table = find_table(rd, nlh, nftnl_obj_get_str(o, NFTNL_OBJ_TABLE), RULESET_TABLE);
+	if (!table)
 		goto out;
 	object =
 		append(&table->objects, &table->objects_len, &table->objects_room, sizeof(*object));
@@ -284,14 +319,14 @@ static void free_rules(struct fwchain *chain)
 	chain->rules_len = chain->rules_room = 0;
 }
 
-/* Forget what a dump that was disturbed has brought. */
-static void forget(struct reading *rd, uint16_t type)
+/* Forget what a dump that was disturbed has brought to one table. */
+static void forget(struct fwtable *t, uint16_t type)
 {
-	struct fwtable *t = rd->table, gone = { 0 };
+	struct fwtable gone = { 0 };
 
 	switch (type) {
 	case NFT_MSG_GETTABLE:
-		t->present = t->bridge = false;
+		t->present = t->standin = false;
 		break;
 	case NFT_MSG_GETCHAIN:
 		gone.chains = t->chains;
@@ -315,9 +350,6 @@ static void forget(struct reading *rd, uint16_t type)
 		t->objects = NULL;
 		t->objects_len = t->objects_room = 0;
 		break;
-	case NFT_MSG_GETSETELEM:
-		rd->set->elems_len = 0;
-		break;
 	default:
 		break;
 	}
@@ -325,16 +357,17 @@ static void forget(struct reading *rd, uint16_t type)
 }
 
 /*
- * One dump, asked for again while commits disturb it.  0, -ENOENT when the
- * table went away meanwhile, or another -errno.
+ * One dump, asked for again while commits disturb it: of all families
+ * (NFPROTO_UNSPEC), or of the table of one.  0, -ENOENT when the table went away
+ * meanwhile, or another -errno.
  */
-static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, mnl_cb_t cb)
+static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, uint8_t family, mnl_cb_t cb)
 {
 	_Alignas(struct nlmsghdr) char buf[1024];
 	int err = -EINTR;
 
 	for (int i = 0; err == -EINTR && i < DUMP_TRIES; i++) {
-		struct nlmsghdr *nlh = fwsock_begin(fs, buf, type, NFPROTO_INET, NLM_F_DUMP);
+		struct nlmsghdr *nlh = fwsock_begin(fs, buf, type, family, NLM_F_DUMP);
 
 		/*
 		 * NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_OBJ_TABLE and NFTA_SET_ELEM_LIST_TABLE
@@ -346,20 +379,24 @@ static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, mnl_cb_t c
 			mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, rd->set->name);
 		err = fwsock_query(fs, nlh, cb, rd);
 		err = rd->err ?: err;
-		if (err)
-			forget(rd, type);
+		if (err && type == NFT_MSG_GETSETELEM)
+			rd->set->elems_len = 0;
+		for (enum family f = 0; err && f < FAMILIES; f++)
+			if (family == NFPROTO_UNSPEC || family == fwexpr_family(f))
+				forget(&rd->tables->of[f], type);
+		rd->chain = NULL;
 	}
 	return err;
 }
 
-static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
+static int dump_elems(struct fwsock *fs, struct reading *rd, enum family family, struct fwset *set)
 {
 	int err;
 
 	if (strlen(set->name) > 512)
 		return -EBADMSG; /* NFT_SET_MAXNAMELEN is 256 */
 	rd->set = set;
-	err = dump(fs, rd, NFT_MSG_GETSETELEM, take_elems);
+	err = dump(fs, rd, NFT_MSG_GETSETELEM, fwexpr_family(family), take_elems);
 	/*
 	 * A hash set that grows while it is dumped can list a key twice (rhashtable
 	 * moves elements in the background, also after the commit); one is kept.
@@ -369,47 +406,73 @@ static int dump_elems(struct fwsock *fs, struct reading *rd, struct fwset *set)
 	return err;
 }
 
-static int read_once(struct fwsock *fs, bool elems, struct fwtable *table)
-{
-	static const struct {
-		uint16_t type;
-		mnl_cb_t cb;
-	} parts[] = {
-		{ NFT_MSG_GETTABLE, take_table }, { NFT_MSG_GETCHAIN, take_chain },
-		{ NFT_MSG_GETRULE, take_rule },	  { NFT_MSG_GETSET, take_set },
-		{ NFT_MSG_GETOBJ, take_object },
-	};
-	struct reading rd = { .table = table };
-	uint32_t before, after;
-	int err = fwsock_read_generation(fs, &before);
+struct listing {
+	uint16_t type;
+	mnl_cb_t cb;
+};
 
-	for (size_t i = 0; !err && i < sizeof(parts) / sizeof(parts[0]); i++) {
-		err = dump(fs, &rd, parts[i].type, parts[i].cb);
-		if (!err && !table->present)
-			break;
-	}
-	for (size_t i = 0; elems && !err && i < table->sets_len; i++)
-		err = dump_elems(fs, &rd, &table->sets[i]);
-	if (!err)
-		err = fwsock_read_generation(fs, &after);
-	if (!err)
-		table->generation = before == after ? before : 0;
+static int dump_parts(struct fwsock *fs, struct reading *rd, uint8_t family,
+		      const struct listing *parts, size_t n)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < n; i++)
+		err = dump(fs, rd, parts[i].type, family, parts[i].cb);
 	return err;
 }
 
-static int read_tries(struct fwsock *fs, bool elems, struct fwtable *ret_table)
+/* What is in one family's table: a dump narrowed by a name ends with the first table of it. */
+static int read_table(struct fwsock *fs, struct reading *rd, enum family family, bool elems)
+{
+	static const struct listing parts[] = {
+		{ NFT_MSG_GETRULE, take_rule },
+		{ NFT_MSG_GETSET, take_set },
+		{ NFT_MSG_GETOBJ, take_object },
+	};
+	struct fwtable *table = &rd->tables->of[family];
+	int err =
+		dump_parts(fs, rd, fwexpr_family(family), parts, sizeof(parts) / sizeof(parts[0]));
+
+	for (size_t i = 0; elems && !err && i < table->sets_len; i++)
+		err = dump_elems(fs, rd, family, &table->sets[i]);
+	return err;
+}
+
+static int read_once(struct fwsock *fs, bool elems, struct fwtables *tables)
+{
+	static const struct listing whole[] = {
+		{ NFT_MSG_GETTABLE, take_table },
+		{ NFT_MSG_GETCHAIN, take_chain },
+	};
+	struct reading rd = { .tables = tables };
+	uint32_t before, after;
+	int err = fwsock_read_generation(fs, &before);
+
+	if (!err)
+		err = dump_parts(fs, &rd, NFPROTO_UNSPEC, whole, 2);
+	for (enum family f = 0; !err && f < FAMILIES; f++)
+		if (tables->of[f].present)
+			err = read_table(fs, &rd, f, elems);
+	if (!err)
+		err = fwsock_read_generation(fs, &after);
+	if (!err)
+		tables->generation = before == after ? before : 0;
+	return err;
+}
+
+static int read_tries(struct fwsock *fs, bool elems, struct fwtables *ret_tables)
 {
 	int err = 0;
 
 	for (int i = 0; i < READ_TRIES; i++) {
-		struct fwtable table = { 0 };
+		struct fwtables tables = { 0 };
 
-		err = read_once(fs, elems, &table);
-		if (!err && (table.generation || i == READ_TRIES - 1)) {
-			*ret_table = table;
+		err = read_once(fs, elems, &tables);
+		if (!err && (tables.generation || i == READ_TRIES - 1)) {
+			*ret_tables = tables;
 			return 0;
 		}
-		fwtable_fini(&table);
+		fwtables_fini(&tables);
 		/* ENOENT: the table, or a set, went away between two dumps; look again. */
 		if (err && err != -EINTR && err != -ENOENT)
 			return err;
@@ -417,25 +480,41 @@ static int read_tries(struct fwsock *fs, bool elems, struct fwtable *ret_table)
 	return err;
 }
 
-int fwtable_read(struct fwsock *fs, struct fwtable *ret_table)
+int fwtables_read(struct fwsock *fs, struct fwtables *ret_tables)
 {
-	return read_tries(fs, true, ret_table);
+	return read_tries(fs, true, ret_tables);
 }
 
-int fwtable_read_rules(struct fwsock *fs, struct fwtable *ret_table)
+int fwtables_read_rules(struct fwsock *fs, struct fwtables *ret_tables)
 {
-	return read_tries(fs, false, ret_table);
+	return read_tries(fs, false, ret_tables);
 }
 
-int fwtable_read_flags(struct fwsock *fs, struct fwtable *ret_table)
+int fwtables_read_flags(struct fwsock *fs, struct fwtables *ret_tables)
 {
-	struct fwtable table = { 0 };
-	struct reading rd = { .table = &table };
-	int err = dump(fs, &rd, NFT_MSG_GETTABLE, take_table);
+	struct fwtables tables = { 0 };
+	struct reading rd = { .tables = &tables };
+	int err = dump(fs, &rd, NFT_MSG_GETTABLE, NFPROTO_UNSPEC, take_table);
 
 	if (!err)
-		*ret_table = table;
+		*ret_tables = tables;
 	return err;
+}
+
+bool fwtables_present(const struct fwtables *tables)
+{
+	bool present = false;
+
+	for (enum family f = 0; f < FAMILIES; f++)
+		present |= tables->of[f].present;
+	return present;
+}
+
+void fwtables_fini(struct fwtables *tables)
+{
+	for (enum family f = 0; f < FAMILIES; f++)
+		fwtable_fini(&tables->of[f]);
+	tables->generation = 0;
 }
 
 void fwtable_fini(struct fwtable *table)
@@ -444,6 +523,7 @@ void fwtable_fini(struct fwtable *table)
 		free_rules(&table->chains[i]);
 		free(table->chains[i].name);
 		free(table->chains[i].type);
+		free(table->chains[i].device);
 	}
 	for (size_t i = 0; i < table->sets_len; i++) {
 		free(table->sets[i].name);

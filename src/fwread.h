@@ -1,10 +1,12 @@
-/* fwread.h - what the kernel has: our table, as data */
+/* fwread.h - what the kernel has: our tables, as data */
 #ifndef FWREAD_H
 #define FWREAD_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "ruleset.h"
 
 struct fwsock;
 
@@ -14,7 +16,9 @@ struct fwchain {
 	uint32_t hook, policy;
 	int32_t priority;
 	char *type;
-	char **rules; /* as fwexpr_format_rule() writes them */
+	char *device;	    /* of a chain at a link's way out, if it has just one */
+	size_t devices_len; /* 2 stands for more */
+	char **rules;	    /* as fwexpr_format_rule() writes them */
 	size_t rules_len, rules_room;
 };
 
@@ -34,33 +38,42 @@ struct fwobject {
 	uint64_t packets, bytes; /* of counters */
 };
 
-/* Table inet leakguard as it stood at one generation. */
+/* Table leakguard of one family. */
 struct fwtable {
 	bool present;
-	uint32_t flags;	     /* NFT_TABLE_F_*, FWTXN_TABLE_* */
-	uint32_t owner;	     /* port of the socket that owns it; 0: nobody's */
-	bool bridge;	     /* RULESET_BRIDGE is there as well */
-	uint32_t generation; /* 0: commits came in between, the parts may not fit together */
+	uint32_t flags; /* NFT_TABLE_F_*, FWTXN_TABLE_* */
+	uint32_t owner; /* port of the socket that owns it; 0: nobody's */
+	bool standin;	/* RULESET_STANDIN is there as well */
 	struct fwchain *chains;
 	struct fwset *sets;
 	struct fwobject *objects;
 	size_t chains_len, chains_room, sets_len, sets_room, objects_len, objects_room;
 };
 
+/* All of them as they stood at one generation. */
+struct fwtables {
+	struct fwtable of[FAMILIES];
+	uint32_t generation; /* 0: commits came in between, the parts may not fit together */
+};
+
 /*
- * Read the whole table.  0 and a table for fwtable_fini() (present is false if
- * there is none), or -errno and nothing to free: -EPERM without CAP_NET_ADMIN,
- * -ENOMEM, -EAGAIN when the kernel did not answer.  Blocks for the dump only;
- * tries again, up to a limit, while commits disturb it.
+ * Read the tables whole.  0 and tables for fwtables_fini() (present is false of
+ * those that are not there), or -errno and nothing to free: -EPERM without
+ * CAP_NET_ADMIN, -ENOMEM, -EAGAIN when the kernel did not answer.  Blocks for the
+ * dump only; tries again, up to a limit, while commits disturb it.
  */
-int fwtable_read(struct fwsock *fs, struct fwtable *ret_table);
+int fwtables_read(struct fwsock *fs, struct fwtables *ret_tables);
 
-/* The same without the elements of its sets, which are most of a large table. */
-int fwtable_read_rules(struct fwsock *fs, struct fwtable *ret_table);
+/* The same without the elements of their sets, which are most of a large table. */
+int fwtables_read_rules(struct fwsock *fs, struct fwtables *ret_tables);
 
-/* Only whether it is there, its flags and its owner. */
-int fwtable_read_flags(struct fwsock *fs, struct fwtable *ret_table);
+/* Only whether they are there, their flags and their owners. */
+int fwtables_read_flags(struct fwsock *fs, struct fwtables *ret_tables);
 
+/* Whether any of them is there. */
+bool fwtables_present(const struct fwtables *tables);
+
+void fwtables_fini(struct fwtables *tables);
 void fwtable_fini(struct fwtable *table);
 
 const struct fwchain *fwtable_chain(const struct fwtable *table, const char *name);

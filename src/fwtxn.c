@@ -14,18 +14,20 @@
 #include <libnftnl/rule.h>
 #include <libnftnl/udata.h>
 #include <linux/netfilter.h>
+#include <linux/netfilter_bridge.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
 #include "fwexpr.h"
 #include "fwsock.h"
 
-#define MESSAGE_ROOM 16384 /* the longest message but those with elements; a rule is below 2 KiB */
-#define ELEMS_ROOM   32768 /* of elements in one message; an attribute holds 65,535 bytes */
-#define BATCH_ROOM   64	   /* batch begin or end, with a generation */
-#define FIRST_SEQ    0x40000000 /* apart from those of queries on the same socket */
-#define MAX_STALE    1024	/* datagrams; no transaction of ours is answered by so many */
-#define ACK_BYTES    1024	/* of receive buffer that one error reply is charged at most */
+#define MESSAGE_ROOM  16384 /* the longest message but those with elements; a rule is below 2 KiB */
+#define ELEMS_ROOM    32768 /* of elements in one message; an attribute holds 65,535 bytes */
+#define NETDEV_EGRESS 1	    /* NF_NETDEV_EGRESS, linux/netfilter.h of Linux 5.16 and later */
+#define BATCH_ROOM    64    /* batch begin or end, with a generation */
+#define FIRST_SEQ     0x40000000 /* apart from those of queries on the same socket */
+#define MAX_STALE     1024	 /* datagrams; no transaction of ours is answered by so many */
+#define ACK_BYTES     1024	 /* of receive buffer that one error reply is charged at most */
 
 void fwtxn_init(struct fwtxn *t)
 {
@@ -75,25 +77,30 @@ begin_message(struct fwtxn *t, uint16_t type, uint16_t flags, size_t room, const
 	struct nlmsghdr *nlh;
 	struct nfgenmsg *nfg;
 	va_list args;
+	char *text;
+	int n;
 
 	if (!t->err)
 		t->err = reserve(t, room);
 	if (t->err)
 		return NULL;
+	text = t->notes[t->notes_len].text;
 
 	nlh = mnl_nlmsg_put_header(t->buf + t->len);
 	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type);
 	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
 	nlh->nlmsg_seq = ++t->seq;
 	nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-	nfg->nfgen_family = NFPROTO_INET;
+	nfg->nfgen_family = fwexpr_family(t->family);
 	nfg->version = NFNETLINK_V0;
 
-	t->notes[t->notes_len].seq = t->seq;
+	n = t->family == FAMILY_INET ? 0 :
+				       snprintf(text, FWTXN_NOTE, "%s: ", family_format(t->family));
 	va_start(args, note);
-	vsnprintf(t->notes[t->notes_len].text, FWTXN_NOTE, note, args);
+	vsnprintf(text + n, (size_t)(FWTXN_NOTE - n), note, args);
 	va_end(args);
-	t->notes_len++;
+	t->notes[t->notes_len].family = t->family;
+	t->notes[t->notes_len++].seq = t->seq;
 	return nlh;
 }
 
@@ -125,22 +132,24 @@ void fwtxn_del_table(struct fwtxn *t, const char *table)
 	end_message(t, nlh);
 }
 
-uint32_t fwtxn_hook(enum hook hook)
+uint32_t fwtxn_hook(enum family family, enum hook hook)
 {
 	static const uint32_t hooks[] = {
 		[HOOK_NONE] = 0,
 		[HOOK_POSTROUTING] = NF_INET_POST_ROUTING,
 		[HOOK_OUTPUT] = NF_INET_LOCAL_OUT,
 		[HOOK_FORWARD] = NF_INET_FORWARD,
+		[HOOK_EGRESS] = NETDEV_EGRESS,
 	};
 
-	return hooks[hook];
+	return family == FAMILY_BRIDGE && hook == HOOK_FORWARD ? NF_BR_FORWARD : hooks[hook];
 }
 
 void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 {
-	struct nlmsghdr *nlh = begin_message(t, NFT_MSG_NEWCHAIN, NLM_F_CREATE, MESSAGE_ROOM,
-					     "chain %s", chain->name);
+	struct nlmsghdr *nlh =
+		begin_message(t, NFT_MSG_NEWCHAIN, NLM_F_CREATE, MESSAGE_ROOM, "chain %s%s%s",
+			      chain->name, chain->device ? " of link " : "", chain->device ?: "");
 	struct nlattr *hook;
 
 	if (!nlh)
@@ -150,8 +159,11 @@ void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 	if (chain->hook != HOOK_NONE) {
 		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, "filter");
 		hook = mnl_attr_nest_start(nlh, NFTA_CHAIN_HOOK);
-		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(fwtxn_hook(chain->hook)));
-		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY, htonl(RULESET_PRIORITY));
+		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(fwtxn_hook(t->family, chain->hook)));
+		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY,
+				 htonl((uint32_t)ruleset_priority(t->family)));
+		if (chain->device)
+			mnl_attr_put_strz(nlh, NFTA_HOOK_DEV, chain->device);
 		mnl_attr_nest_end(nlh, hook);
 		mnl_attr_put_u32(nlh, NFTA_CHAIN_POLICY, htonl(NF_ACCEPT));
 	}
@@ -234,8 +246,9 @@ uint32_t fwtxn_key_type(const struct set *set)
 {
 	/* enum datatypes in nftables' include/datatype.h: fixed, as kernels carry them around */
 	static const uint32_t types[] = {
-		[FIELD_OIFNAME] = 41, [FIELD_OIFKIND] = 41, [FIELD_NFPROTO] = 2, [FIELD_DADDR4] = 7,
-		[FIELD_DADDR6] = 8,   [FIELD_L4PROTO] = 12, [FIELD_DPORT] = 13,	 [FIELD_MARK] = 19,
+		[FIELD_OIFNAME] = 41,  [FIELD_OIFKIND] = 41, [FIELD_NFPROTO] = 2,
+		[FIELD_PROTOCOL] = 10, [FIELD_DADDR4] = 7,   [FIELD_DADDR6] = 8,
+		[FIELD_L4PROTO] = 12,  [FIELD_DPORT] = 13,   [FIELD_MARK] = 19,
 	};
 	uint32_t type = 0;
 
@@ -402,8 +415,10 @@ static void note_failure(const struct fwtxn *t, const struct nlmsghdr *nlh,
 {
 	*reterr_fail = (struct fwtxn_fail){ 0 };
 	for (size_t i = 0; i < t->notes_len; i++)
-		if (t->notes[i].seq == nlh->nlmsg_seq)
+		if (t->notes[i].seq == nlh->nlmsg_seq) {
 			memcpy(reterr_fail->what, t->notes[i].text, FWTXN_NOTE);
+			reterr_fail->family = t->notes[i].family;
+		}
 	read_reason(nlh, reterr_fail->reason, sizeof(reterr_fail->reason));
 }
 

@@ -28,12 +28,14 @@ struct fwsock;
 /* What one message was for, to name it when the kernel refuses it. */
 struct fwtxn_note {
 	uint32_t seq;
+	enum family family;
 	char text[FWTXN_NOTE];
 };
 
 struct fwtxn {
-	const char *table; /* what the messages are about; RULESET_TABLE */
-	uint8_t *buf;	   /* owned; the messages, without batch begin's place at the front */
+	const char *table;  /* what the messages are about; RULESET_TABLE */
+	enum family family; /* and of which family; FAMILY_INET */
+	uint8_t *buf;	    /* owned; the messages, without batch begin's place at the front */
 	size_t len, room;
 	struct fwtxn_note *notes; /* owned; one a message, in order */
 	size_t notes_len, notes_room;
@@ -43,6 +45,7 @@ struct fwtxn {
 
 /* Why a transaction was refused. */
 struct fwtxn_fail {
+	enum family family;
 	char what[FWTXN_NOTE]; /* the message the kernel refused first, or "" */
 	char reason[128];      /* its own words (extended ack), or "" */
 };
@@ -74,8 +77,8 @@ void fwtxn_add_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size
 void fwtxn_del_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size_t n,
 		     size_t key_len);
 
-/* nf_tables' number for a hook (linux/netfilter.h); 0 for HOOK_NONE. */
-uint32_t fwtxn_hook(enum hook hook);
+/* nf_tables' number for a hook of the family (linux/netfilter.h and others); 0 for HOOK_NONE. */
+uint32_t fwtxn_hook(enum family family, enum hook hook);
 
 /* nf_tables' number for a set's key type (nft's datatype.h: 6 bits a field). */
 uint32_t fwtxn_key_type(const struct set *set);

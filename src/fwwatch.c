@@ -84,7 +84,9 @@ static bool is_ours(const struct nlmsghdr *nlh)
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
 	const char *table = fwsock_attr_str(nlh, NFTA_TABLE_NAME);
 
-	return nfg->nfgen_family == NFPROTO_INET && table && !strcmp(table, RULESET_TABLE);
+	return (nfg->nfgen_family == NFPROTO_INET || nfg->nfgen_family == NFPROTO_NETDEV ||
+		nfg->nfgen_family == NFPROTO_BRIDGE) &&
+	       table && !strcmp(table, RULESET_TABLE);
 }
 
 static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t type)

@@ -8,11 +8,15 @@
 
 #include "text.h"
 
+#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
+
 struct link {
 	int index;
 	char name[IFNAMSIZ];
 	char kind[IFNAMSIZ]; /* rtnetlink's IFLA_INFO_KIND: "tun", "wireguard"; "" for hardware */
 	bool up;	     /* administratively; IFF_UP */
+	int master;	     /* of which bridge, bond, ... it is a port, by index; 0: none */
+	int parent;	     /* the link of this namespace below it, as IFLA_LINK has it; 0: none */
 };
 
 #define ROUTE_MAX_HOPS 8

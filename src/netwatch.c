@@ -68,7 +68,7 @@ static int take_link(struct nl_msg *msg, void *arg)
 {
 	struct nlmsghdr *nlh = nlmsg_hdr(msg);
 	const struct ifinfomsg *info = nlmsg_data(nlh);
-	struct nlattr *name, *linkinfo, *kind = NULL;
+	struct nlattr *name, *linkinfo, *master, *parent, *kind = NULL;
 	struct link *link;
 
 	if (nlh->nlmsg_type != RTM_NEWLINK || !nlmsg_valid_hdr(nlh, sizeof(*info)))
@@ -86,6 +86,14 @@ static int take_link(struct nl_msg *msg, void *arg)
 		nla_strlcpy(link->name, name, sizeof(link->name));
 	if (kind)
 		nla_strlcpy(link->kind, kind, sizeof(link->kind));
+	master = nlmsg_find_attr(nlh, sizeof(*info), IFLA_MASTER);
+	if (master && nla_len(master) >= (int)sizeof(uint32_t))
+		link->master = (int)nla_get_u32(master);
+	parent = nlmsg_find_attr(nlh, sizeof(*info), IFLA_LINK);
+	/* With the second attribute the index is one of another namespace. */
+	if (parent && nla_len(parent) >= (int)sizeof(uint32_t) &&
+	    !nlmsg_find_attr(nlh, sizeof(*info), IFLA_LINK_NETNSID))
+		link->parent = (int)nla_get_u32(parent);
 	return NL_OK;
 }
 

@@ -51,16 +51,26 @@ int policy_copy(const struct policy *p, struct policy *ret_copy)
 	return 0;
 }
 
+static int add_links(struct tunnel links[POLICY_MAX_TUNNELS], size_t *len,
+		     const struct tunnel *more)
+{
+	for (size_t i = 0; i < *len; i++)
+		if (links[i].prefix == more->prefix && !memcmp(links[i].name, more->name, IFNAMSIZ))
+			return 0;
+	if (*len == POLICY_MAX_TUNNELS)
+		return -E2BIG;
+	links[(*len)++] = *more;
+	return 0;
+}
+
 int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel)
 {
-	for (size_t i = 0; i < p->tunnels_len; i++)
-		if (p->tunnels[i].prefix == tunnel->prefix &&
-		    !memcmp(p->tunnels[i].name, tunnel->name, IFNAMSIZ))
-			return 0;
-	if (p->tunnels_len == POLICY_MAX_TUNNELS)
-		return -E2BIG;
-	p->tunnels[p->tunnels_len++] = *tunnel;
-	return 0;
+	return add_links(p->tunnels, &p->tunnels_len, tunnel);
+}
+
+int policy_add_inside(struct policy *p, const struct tunnel *inside)
+{
+	return add_links(p->insides, &p->insides_len, inside);
 }
 
 int policy_add_kind(struct policy *p, const char *kind)
@@ -151,16 +161,23 @@ int policy_add_host(struct policy *p, const struct endpoint_host *host)
 	return 0;
 }
 
+static bool has_link(const struct tunnel *links, size_t len, const char *ifname)
+{
+	for (size_t i = 0; i < len; i++)
+		if (!strncmp(links[i].name, ifname,
+			     links[i].prefix ? strlen(links[i].name) : IFNAMSIZ))
+			return true;
+	return false;
+}
+
 bool policy_is_tunnel(const struct policy *p, const char *ifname)
 {
-	for (size_t i = 0; i < p->tunnels_len; i++) {
-		const struct tunnel *t = &p->tunnels[i];
-		const size_t len = t->prefix ? strlen(t->name) : IFNAMSIZ;
+	return has_link(p->tunnels, p->tunnels_len, ifname);
+}
 
-		if (!strncmp(t->name, ifname, len))
-			return true;
-	}
-	return false;
+bool policy_is_inside(const struct policy *p, const char *ifname)
+{
+	return has_link(p->insides, p->insides_len, ifname);
 }
 
 bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const char *kind)
@@ -241,22 +258,22 @@ static size_t sort_unique(void *list, size_t len, size_t size,
 	return kept + 1;
 }
 
-/* Drop tunnels that a prefix covers: "wg0" beside "wg*", "wg1*" beside "wg*". */
-static void drop_covered_tunnels(struct policy *p)
+/* Sort, and drop those that a prefix covers: "wg0" beside "wg*", "wg1*" beside "wg*". */
+static size_t tidy_links(struct tunnel *links, size_t len)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < p->tunnels_len; i++) {
+	len = sort_unique(links, len, sizeof(*links), compare_tunnels);
+	for (size_t i = 0; i < len; i++) {
 		bool covered = false;
 
-		for (size_t k = 0; k < p->tunnels_len && !covered; k++)
-			covered = k != i && p->tunnels[k].prefix &&
-				  !strncmp(p->tunnels[i].name, p->tunnels[k].name,
-					   strlen(p->tunnels[k].name));
+		for (size_t k = 0; k < len && !covered; k++)
+			covered = k != i && links[k].prefix &&
+				  !strncmp(links[i].name, links[k].name, strlen(links[k].name));
 		if (!covered)
-			p->tunnels[kept++] = p->tunnels[i];
+			links[kept++] = links[i];
 	}
-	p->tunnels_len = kept;
+	return kept;
 }
 
 static int validate_both(const struct policy *p, char *reterr_why, size_t why_size)
@@ -280,9 +297,8 @@ static int validate_both(const struct policy *p, char *reterr_why, size_t why_si
 
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size)
 {
-	p->tunnels_len =
-		sort_unique(p->tunnels, p->tunnels_len, sizeof(*p->tunnels), compare_tunnels);
-	drop_covered_tunnels(p);
+	p->tunnels_len = tidy_links(p->tunnels, p->tunnels_len);
+	p->insides_len = tidy_links(p->insides, p->insides_len);
 	p->ports_len = sort_unique(p->ports, p->ports_len, sizeof(*p->ports), compare_ports);
 	p->resolvers_len = sort_unique(p->resolvers, p->resolvers_len, sizeof(*p->resolvers),
 				       compare_resolvers);
@@ -350,12 +366,26 @@ const char *fragments_format(enum fragments fragments)
 	return words[fragments];
 }
 
+const char *frames_format(enum frames frames)
+{
+	static const char *const words[] = {
+		[FRAMES_AUTO] = "auto",
+		[FRAMES_OFF] = "off",
+		[FRAMES_REQUIRE] = "require",
+		[FRAMES_STRICT] = "strict",
+	};
+
+	return words[frames];
+}
+
 int policy_print(const struct policy *p, FILE *out)
 {
 	char text[POLICY_TEXT];
 
 	for (size_t i = 0; i < p->tunnels_len; i++)
 		fprintf(out, "tunnel = %s\n", tunnel_format(&p->tunnels[i], text));
+	for (size_t i = 0; i < p->insides_len; i++)
+		fprintf(out, "inside = %s\n", tunnel_format(&p->insides[i], text));
 	for (size_t i = 0; i < p->resolvers_len; i++)
 		fprintf(out, "resolver = %s\n", resolver_format(&p->resolvers[i], text));
 	for (size_t i = 0; i < p->endpoints_len; i++)
@@ -363,9 +393,10 @@ int policy_print(const struct policy *p, FILE *out)
 	fputs("ports = ", out);
 	for (size_t i = 0; i < p->ports_len; i++)
 		fprintf(out, "%s%u", i ? "," : "", p->ports[i]);
-	fprintf(out, "\nmode = %s\naction = %s\nfragments = %s\nlog-group = %u\nlog-rate = %u\n",
+	fprintf(out, "\nmode = %s\naction = %s\nfragments = %s\nframes = %s\n",
 		policy_mode_format(p->mode), policy_action_format(p->action),
-		fragments_format(p->fragments), p->log_group, p->log_rate);
+		fragments_format(p->fragments), frames_format(p->frames));
+	fprintf(out, "log-group = %u\nlog-rate = %u\n", p->log_group, p->log_rate);
 	fprintf(out, "ownership = %s\npause-max = %u\nwatch-quiet = %u\nwatch-late = %u\n",
 		p->ownership == OWNERSHIP_OFF ? "off" : "auto", p->pause_max_s, p->watch_quiet_ms,
 		p->watch_late_ms);

@@ -71,12 +71,22 @@ enum fragments {
 	FRAGMENTS_DROP,	     /* later fragments of TCP and UDP outside tunnels are dropped */
 };
 
+/* Whether what goes round the IP stack is judged at the devices as well (S11). */
+enum frames {
+	FRAMES_AUTO,	/* as far as the kernel can */
+	FRAMES_OFF,	/* no */
+	FRAMES_REQUIRE, /* yes, or not at all */
+	FRAMES_STRICT,	/* the same, and what cannot be seen through is dropped */
+};
+
 /* Whether a watcher makes the kernel keep everybody else's hands off the table (facts: flags 6). */
 enum ownership { OWNERSHIP_AUTO, OWNERSHIP_OFF };
 
 struct policy {
 	struct tunnel tunnels[POLICY_MAX_TUNNELS];
 	size_t tunnels_len;
+	struct tunnel insides[POLICY_MAX_TUNNELS]; /* links that lead to guests of this host */
+	size_t insides_len;
 	uint16_t ports[POLICY_MAX_PORTS]; /* host order; guarded ports */
 	size_t ports_len;
 	struct resolver *resolvers; /* owned; grows up to POLICY_MAX_RESOLVERS */
@@ -88,6 +98,7 @@ struct policy {
 	enum policy_mode mode;
 	enum policy_action action;
 	enum fragments fragments;
+	enum frames frames;
 	char kinds[POLICY_MAX_KINDS][IFNAMSIZ]; /* tunnel-kind, padded with zeros; none: any */
 	size_t kinds_len;
 	enum ownership ownership;
@@ -111,6 +122,7 @@ int policy_copy(const struct policy *p, struct policy *ret_copy);
  * -E2BIG over the limit of that list, -ENOMEM.
  */
 int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel);
+int policy_add_inside(struct policy *p, const struct tunnel *inside);
 int policy_add_port(struct policy *p, uint16_t port);
 int policy_add_resolver(struct policy *p, const struct resolver *resolver);
 int policy_add_endpoint(struct policy *p, const struct endpoint *endpoint);
@@ -126,6 +138,9 @@ int policy_validate(struct policy *p, char *reterr_why, size_t why_size);
 
 /* Whether a link of this name counts as a tunnel. */
 bool policy_is_tunnel(const struct policy *p, const char *ifname);
+
+/* Whether a link of this name leads to guests of this host. */
+bool policy_is_inside(const struct policy *p, const char *ifname);
 
 /*
  * Whether a link of this kind (rtnetlink's IFLA_INFO_KIND, "" for hardware) is a
@@ -146,10 +161,11 @@ const char *tunnel_format(const struct tunnel *tunnel, char *buf);
 const char *resolver_format(const struct resolver *resolver, char *buf);
 const char *endpoint_format(const struct endpoint *endpoint, char *buf);
 
-/* The words of the configuration file for the three choices; never NULL. */
+/* The words of the configuration file for the choices; never NULL. */
 const char *policy_mode_format(enum policy_mode mode);
 const char *policy_action_format(enum policy_action action);
 const char *fragments_format(enum fragments fragments);
+const char *frames_format(enum frames frames);
 
 /*
  * The whole policy in the configuration file's own syntax, endpoints looked up

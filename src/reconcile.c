@@ -163,13 +163,16 @@ static void note_found(struct reconcile *rc, const char *what, const char *found
 	note_undone(rc, &ev);
 }
 
-/* Whether nobody else may change the table: as the kernel has it, not as we would. */
+/* Whether nobody else may change the tables: as the kernel has it, not as we would. */
 static bool is_owner(struct reconcile *rc)
 {
-	struct fwtable table;
+	struct fwtables tables;
+	bool owner = !fwtables_read_flags(&rc->ss.fs, &tables) && fwtables_present(&tables);
 
-	return !fwtable_read_flags(&rc->ss.fs, &table) && table.flags == FWTXN_TABLE_OWNED &&
-	       table.owner == fwsock_port(&rc->ss.fs);
+	for (enum family f = 0; owner && f < FAMILIES; f++)
+		owner = !tables.of[f].present || (tables.of[f].flags == FWTXN_TABLE_OWNED &&
+						  tables.of[f].owner == fwsock_port(&rc->ss.fs));
+	return owner;
 }
 
 static void keep_plan(struct reconcile *rc, struct plan *plan)
@@ -198,7 +201,7 @@ static void write_record(struct reconcile *rc)
  * A new pin is recorded as every change is: before the commit, in its place after
  * it.  Unless a command holds the lock: then the pin is in force first.
  */
-static int commit_look(struct reconcile *rc, const struct plan *plan, bool pinned,
+static int commit_look(struct reconcile *rc, struct plan *plan, bool pinned,
 		       struct apply_report *report, char text[CONFIG_ERR])
 {
 	int err;
@@ -241,10 +244,23 @@ static void finish_look(struct reconcile *rc, struct plan *plan, const struct pi
 	follow_plan(&rc->follow, &rc->plan, &rc->ss.before.pins, &rc->status);
 }
 
-/* The way for fragments that the kernel is known to have; FRAGMENTS_AUTO: ask it. */
-static enum fragments known_fragments(const struct reconcile *rc)
+/* What the kernel is known to have. */
+static struct parts known_parts(const struct reconcile *rc)
 {
-	return rc->planned ? rc->plan.rules.fragments : session_known_fragments(&rc->ss);
+	return rc->planned ? rc->plan.parts : rc->ss.parts;
+}
+
+/* Whether links have come, gone or moved since the last look, so that rules differ by that. */
+static bool links_differ(const struct netstate *a, const struct netstate *b)
+{
+	bool differ = a->links_len != b->links_len;
+
+	for (size_t i = 0; !differ && i < a->links_len; i++)
+		differ = a->links[i].index != b->links[i].index ||
+			 a->links[i].master != b->links[i].master ||
+			 a->links[i].parent != b->links[i].parent ||
+			 strncmp(a->links[i].name, b->links[i].name, IFNAMSIZ) != 0;
+	return differ;
 }
 
 /*
@@ -268,7 +284,7 @@ static void look(struct reconcile *rc, const char *found)
 	pause_ended = end_pause(s);
 	err = copy_pins(&s->pins, &before);
 	if (!err)
-		err = plan_build(&rc->ss.fs, s, known_fragments(rc), &plan, text);
+		err = plan_build(&rc->ss.fs, s, known_parts(rc), &plan, text);
 	pinned = s->pins.len != before.len;
 	if (!err)
 		err = commit_look(rc, &plan, pinned, &report, text);
@@ -278,7 +294,8 @@ static void look(struct reconcile *rc, const char *found)
 		rc->status.fighting |= err == -EBUSY;
 	} else {
 		rc->status.applied += report.commits > 0;
-		if (report.commits && rc->planned && !pinned && !s->pause_until_ms && !pause_ended)
+		if (report.commits && !report.devices_only && rc->planned && !pinned &&
+		    !s->pause_until_ms && !pause_ended && !links_differ(&rc->plan.net, &plan.net))
 			note_found(rc, report.first, found);
 		finish_look(rc, &plan, &before, pause_ended);
 	}
@@ -302,7 +319,7 @@ static void undo(struct reconcile *rc)
 		return;
 	}
 	/* The plan of the last look: asking for links and routes first would leave it open longer. */
-	err = state_pause_rules(&rc->ss.before, &rc->plan.rules);
+	err = state_pause_rules(&rc->ss.before, rc->plan.rules);
 	if (!err)
 		err = apply_commit(&rc->ss.fs, &rc->plan,
 				   session_apply_flags(&rc->ss, &rc->ss.before.policy) |
@@ -476,7 +493,7 @@ static int read_prepared(struct reconcile *rc, struct state *after, struct plan 
 	for (size_t i = 0; !err && rc->ss.recorded && i < pins->len; i++)
 		err = state_add_pin(after, &pins->addrs[i]);
 	if (!err)
-		err = plan_build(&rc->ss.fs, after, known_fragments(rc), ret_plan, reterr_text);
+		err = plan_build(&rc->ss.fs, after, known_parts(rc), ret_plan, reterr_text);
 	if (err)
 		state_fini(after);
 	return err;

@@ -1,5 +1,8 @@
 /*
- * ruleset.h - the rules, as data.  Pure: policy -> ordered rules with S numbers.
+ * ruleset.h - the rules, as data.  Pure: policy, links -> ordered rules with S numbers.
+ *
+ * Three tables of one name: inet has what passes the IP stack, netdev and bridge
+ * what goes round it (S11).
  *
  * All order that matters for safety is decided here and nowhere else; the
  * numbers S1 to S15 are those of the promises in rules/README.md.  A ruleset
@@ -23,27 +26,36 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "netstate.h"
 #include "policy.h"
 #include "ruleset_sets.h"
 
 /*
- * RULESET_BRIDGE holds the same rules for the moment in which RULESET_TABLE is
+ * RULESET_STANDIN holds the same rules for the moment in which RULESET_TABLE is
  * made anew; RULESET_PROBE is never committed.
  */
-#define RULESET_TABLE  "leakguard"
-#define RULESET_BRIDGE "leakguard_bridge"
-#define RULESET_PROBE  "leakguard_probe"
-#define RULESET_NAME   32  /* chain, set and counter names, with NUL */
-#define RULESET_TEXT   128 /* a rule's comment, with NUL; nft takes no longer one */
+#define RULESET_TABLE	"leakguard"
+#define RULESET_STANDIN "leakguard_standin"
+#define RULESET_PROBE	"leakguard_probe"
+#define RULESET_NAME	32  /* chain, set and counter names, with NUL */
+#define RULESET_TEXT	128 /* a rule's comment, with NUL; nft takes no longer one */
 
-#define LOOPBACK_IFINDEX 1 /* net/core/dev.c: the loopback device is a namespace's first */
+/* Whether the kernel has a part whose lack has a fallback. */
+enum part { PART_UNKNOWN, PART_LACKS, PART_HAS };
+
+struct parts {
+	enum fragments fragments; /* the way for S9; FRAGMENTS_AUTO: not known */
+	enum part egress;	  /* chains at a link's way out, Linux 5.16 */
+	enum part bridge;	  /* tables of the bridge family */
+	enum part route; /* meta rtclassid: whether a packet has a route (CONFIG_IP_ROUTE_CLASSID) */
+};
 
 enum match_kind {
 	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
 	MATCH_OTHER_DPORT, /* th dport != N for each guarded port */
 	MATCH_L4PROTO,	   /* meta l4proto N */
 	MATCH_NO_PORTS,	   /* meta l4proto != udp meta l4proto != tcp */
-	MATCH_NFPROTO,	   /* meta nfproto ipv4|ipv6 */
+	MATCH_FAMILY,	   /* meta nfproto ipv4|ipv6; meta protocol ip|ip6 but in inet tables */
 	MATCH_OIF_LO,	   /* oif "lo", by its index, which is 1 in every namespace */
 	MATCH_OIFNAME,	   /* oifname "wg0" or "tun*" */
 	MATCH_SET,	   /* the fields of a set @set */
@@ -55,14 +67,33 @@ enum match_kind {
 	MATCH_LATER_FRAG4, /* ip frag-off & 0x1fff != 0 */
 	MATCH_LATER_FRAG6, /* frag frag-off != 0 */
 	MATCH_CT_INVALID,  /* ct state invalid */
+	MATCH_FRAG6,	   /* exthdr frag exists: IPv6, and a fragment */
+	MATCH_ANY_L4PROTO, /* meta l4proto != 255: the kernel has found a transport header */
+	MATCH_ROUTED, /* meta rtclassid != 0xffffffff: it has a route, so it came by the IP stack */
+	MATCH_NOT_BRIDGED, /* meta pkttype != other */
+	MATCH_OIFTYPE,	   /* meta oiftype N; ARPHRD_* */
+	MATCH_RAW,	   /* bytes at a fixed place of the frame */
+};
+
+enum raw_base { RAW_LINK, RAW_NETWORK, RAW_TRANSPORT };
+
+/* @ll,96,16 0x0800; all numbers in bytes, values in host order */
+struct raw {
+	enum raw_base base;
+	uint8_t at, len;	/* 1 or 2 */
+	bool differs;		/* != each of the values, instead of == the only one */
+	uint16_t mask;		/* 0: all bits */
+	const uint16_t *values; /* static; NULL: the guarded ports */
+	uint8_t values_len;
 };
 
 struct match {
 	enum match_kind kind;
 	union {
-		uint16_t port;	    /* MATCH_DPORT, host order */
+		struct raw raw;	    /* MATCH_RAW */
+		uint16_t port;	    /* MATCH_DPORT, host order; MATCH_OIFTYPE */
 		uint8_t proto;	    /* MATCH_L4PROTO */
-		sa_family_t family; /* MATCH_NFPROTO */
+		sa_family_t family; /* MATCH_FAMILY */
 		struct tunnel link; /* MATCH_OIFNAME */
 		size_t set;	    /* MATCH_SET: index into ruleset.sets */
 	};
@@ -81,7 +112,7 @@ enum verdict {
 	VERDICT_TPROXY6,      /* tproxy ip6 to :1; never reached */
 };
 
-#define RULE_MAX_MATCHES 3
+#define RULE_MAX_MATCHES 4
 
 struct rule {
 	unsigned int promise; /* the S number */
@@ -93,20 +124,30 @@ struct rule {
 	char comment[RULESET_TEXT]; /* starts with the S number */
 };
 
-enum hook { HOOK_NONE, HOOK_POSTROUTING, HOOK_OUTPUT, HOOK_FORWARD };
+enum hook { HOOK_NONE, HOOK_POSTROUTING, HOOK_OUTPUT, HOOK_FORWARD, HOOK_EGRESS };
 
 struct chain {
 	const char *name;
-	enum hook hook;	    /* HOOK_NONE: a regular chain */
+	const char *device; /* of a chain made for one; NULL: none, or HOOK_EGRESS's model */
+	enum hook hook;	    /* HOOK_NONE: a regular chain; HOOK_EGRESS: one for each device */
 	struct rule *rules; /* owned */
 	size_t rules_len, rules_room;
 };
 
-#define RULESET_MAX_CHAINS 12
+#define RULESET_MAX_CHAINS 24
+
+/* A link with a chain of its own, made like the one of hook HOOK_EGRESS. */
+struct device {
+	char name[IFNAMSIZ];
+	int index;
+};
 
 struct ruleset {
+	enum family family;
 	struct chain chains[RULESET_MAX_CHAINS]; /* a chain stands after those it is jumped to from */
-	size_t chains_len;
+	size_t chains_len;			 /* 0: no such table is wanted */
+	struct device *devices;			 /* owned; FAMILY_NETDEV only; sorted by name */
+	size_t devices_len;
 	struct set sets[RULESET_MAX_SETS]; /* only those with elements */
 	size_t sets_len;
 	unsigned int counters[8]; /* S numbers that have a counter */
@@ -117,16 +158,44 @@ struct ruleset {
 	enum fragments fragments;     /* how S9 is kept: never FRAGMENTS_AUTO */
 };
 
-/* Priority of all our base chains; why, is said in ruleset.c. */
-#define RULESET_PRIORITY 99
+/* Priority of our base chains; why, is said in ruleset.c and ruleset_frames.c. */
+#define RULESET_PRIORITY       99
+#define RULESET_FRAME_PRIORITY 400
+
+int ruleset_priority(enum family family);
+
+/* The name of a device's chain, into buf of RULESET_NAME bytes; returns buf. */
+const char *ruleset_device_chain(const struct device *device, char *buf);
 
 /*
- * Build the rules of a validated policy.  `how` says which way for fragments
- * the kernel has (not FRAGMENTS_AUTO).
+ * Build the rules of a validated policy, for table inet.  `how` says which way
+ * for fragments the kernel has (not FRAGMENTS_AUTO).
  * 0 and a ruleset to free with ruleset_fini(), or -ENOMEM and nothing to free.
  */
 int ruleset_build(const struct policy *p, const struct pins *pins, enum fragments how,
 		  struct ruleset *ret_ruleset);
+
+/*
+ * The same for the table of family FAMILY_NETDEV or FAMILY_BRIDGE, and these links.
+ * Without chains (chains_len is 0) where frames are off or the kernel lacks the
+ * parts.
+ */
+int ruleset_build_frames(enum family family, const struct policy *p, const struct pins *pins,
+			 const struct netstate *ns, const struct parts *parts,
+			 struct ruleset *ret_ruleset);
+
+/*
+ * Choose the links that have a chain anew; nothing else of the rules changes.
+ * 0, or -ENOMEM and they are as before.
+ */
+int ruleset_choose_devices(struct ruleset *rs, const struct policy *p, const struct netstate *ns);
+
+/* All tables; the same returns. */
+int rulesets_build(const struct policy *p, const struct pins *pins, const struct netstate *ns,
+		   const struct parts *parts, struct ruleset ret_rulesets[FAMILIES]);
+
+/* Accepts rulesets of all zeros. */
+void rulesets_fini(struct ruleset rulesets[FAMILIES]);
 
 /*
  * Open for `left_ms` more, or not (0): by elements of the set "pause" that the

@@ -13,6 +13,7 @@ static const struct {
 	[FIELD_OIFNAME] = { "ifname", "oifname" },
 	[FIELD_OIFKIND] = { "ifname", "meta oifkind" },
 	[FIELD_NFPROTO] = { "nf_proto", "meta nfproto" },
+	[FIELD_PROTOCOL] = { "ether_type", "meta protocol" },
 	[FIELD_DADDR4] = { "ipv4_addr", "ip daddr" },
 	[FIELD_DADDR6] = { "ipv6_addr", "ip6 daddr" },
 	[FIELD_L4PROTO] = { "inet_proto", "meta l4proto" },
@@ -33,6 +34,11 @@ static void print_field(enum field field, const uint8_t *value, FILE *out)
 		break;
 	case FIELD_NFPROTO:
 		fputs(*value == 2 ? "ipv4" : "ipv6", out); /* NFPROTO_IPV4, linux/netfilter.h */
+		break;
+	case FIELD_PROTOCOL:
+		memcpy(&port_be, value, sizeof(port_be));
+		fputs(ntohs(port_be) == 0x0800 ? "ip" : "ip6",
+		      out); /* ETH_P_IP, linux/if_ether.h */
 		break;
 	case FIELD_DADDR4:
 		fputs(inet_ntop(AF_INET, value, text, sizeof(text)) ?: "?", out);
@@ -71,6 +77,24 @@ static void print_set(const struct set *set, FILE *out)
 	fputs(set->elems_len ? " }\n\t}\n\n" : "\t}\n\n", out);
 }
 
+static void print_raw(const struct ruleset *rs, const struct raw *raw, FILE *out)
+{
+	static const char *const bases[] = {
+		[RAW_LINK] = "ll",
+		[RAW_NETWORK] = "nh",
+		[RAW_TRANSPORT] = "th",
+	};
+	const uint16_t *values = raw->values ?: rs->ports;
+	const size_t n = raw->values ? raw->values_len : rs->ports_len;
+
+	for (size_t i = 0; i < n; i++) {
+		fprintf(out, "@%s,%u,%u ", bases[raw->base], raw->at * 8u, raw->len * 8u);
+		if (raw->mask)
+			fprintf(out, "& 0x%x ", raw->mask);
+		fprintf(out, "%s0x%x ", raw->differs ? "!= " : raw->mask ? "== " : "", values[i]);
+	}
+}
+
 static void print_match(const struct ruleset *rs, const struct match *m, FILE *out)
 {
 	char text[POLICY_TEXT];
@@ -90,8 +114,11 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_L4PROTO:
 		fprintf(out, "meta l4proto %s ", proto_format(m->proto));
 		break;
-	case MATCH_NFPROTO:
-		fprintf(out, "meta nfproto %s ", m->family == AF_INET ? "ipv4" : "ipv6");
+	case MATCH_FAMILY:
+		if (rs->family == FAMILY_INET)
+			fprintf(out, "meta nfproto %s ", m->family == AF_INET ? "ipv4" : "ipv6");
+		else
+			fprintf(out, "meta protocol %s ", m->family == AF_INET ? "ip" : "ip6");
 		break;
 	case MATCH_OIF_LO:
 		fputs("oif \"lo\" ", out);
@@ -129,6 +156,24 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_CT_INVALID:
 		fputs("ct state invalid ", out);
 		break;
+	case MATCH_FRAG6:
+		fputs("exthdr frag exists ", out);
+		break;
+	case MATCH_ANY_L4PROTO:
+		fputs("meta l4proto != 255 ", out);
+		break;
+	case MATCH_ROUTED:
+		fputs("meta rtclassid != 4294967295 ", out);
+		break;
+	case MATCH_NOT_BRIDGED:
+		fputs("meta pkttype != other ", out);
+		break;
+	case MATCH_OIFTYPE:
+		fprintf(out, "meta oiftype %u ", m->port);
+		break;
+	case MATCH_RAW:
+		print_raw(rs, &m->raw, out);
+		break;
 	}
 }
 
@@ -158,8 +203,8 @@ static void print_verdict(const struct ruleset *rs, const struct rule *rule, FIL
 		break;
 	case VERDICT_LOG:
 		fprintf(out,
-			"limit rate %u/second burst 5 packets log prefix \"leakguard S7 \" group %u",
-			rs->log_rate, rs->log_group);
+			"limit rate %u/second burst 5 packets log prefix \"leakguard S%u \" group %u",
+			rs->log_rate, rule->promise, rs->log_group);
 		break;
 	case VERDICT_TPROXY4:
 		fputs("tproxy ip to :1", out);
@@ -181,16 +226,14 @@ static const char *hook_name(enum hook hook)
 		return "output";
 	case HOOK_FORWARD:
 		return "forward";
+	case HOOK_EGRESS:
+		return "egress";
 	}
 	return "?";
 }
 
-static void print_chain(const struct ruleset *rs, const struct chain *chain, FILE *out)
+static void print_rules(const struct ruleset *rs, const struct chain *chain, FILE *out)
 {
-	fprintf(out, "\tchain %s {\n", chain->name);
-	if (chain->hook != HOOK_NONE)
-		fprintf(out, "\t\ttype filter hook %s priority %d; policy accept;\n",
-			hook_name(chain->hook), RULESET_PRIORITY);
 	for (size_t i = 0; i < chain->rules_len; i++) {
 		const struct rule *rule = &chain->rules[i];
 
@@ -205,16 +248,47 @@ static void print_chain(const struct ruleset *rs, const struct chain *chain, FIL
 	fputs("\t}\n", out);
 }
 
+static void print_chain(const struct ruleset *rs, const struct chain *chain, FILE *out)
+{
+	fprintf(out, "\tchain %s {\n", chain->name);
+	if (chain->hook != HOOK_NONE)
+		fprintf(out, "\t\ttype filter hook %s priority %d; policy accept;\n",
+			hook_name(chain->hook), ruleset_priority(rs->family));
+	print_rules(rs, chain, out);
+}
+
+static void print_device_chains(const struct ruleset *rs, const struct chain *chain, FILE *out)
+{
+	char name[RULESET_NAME], shown[IFNAMSIZ];
+
+	for (size_t i = 0; i < rs->devices_len; i++) {
+		fprintf(out, "%s\tchain %s {\n", i ? "\n" : "",
+			ruleset_device_chain(&rs->devices[i], name));
+		fprintf(out,
+			"\t\ttype filter hook egress device \"%s\" priority %d; policy accept;\n",
+			text_quotable(rs->devices[i].name, shown, sizeof(shown)),
+			ruleset_priority(rs->family));
+		print_rules(rs, chain, out);
+	}
+	if (!rs->devices_len)
+		fputs("\t# and a chain of hook egress for each link, which goes to frame\n", out);
+}
+
 int ruleset_print(const struct ruleset *rs, FILE *out)
 {
-	fprintf(out, "table inet %s {\n", RULESET_TABLE);
+	if (!rs->chains_len)
+		return 0;
+	fprintf(out, "table %s %s {\n", family_format(rs->family), RULESET_TABLE);
 	for (size_t i = 0; i < rs->counters_len; i++)
 		fprintf(out, "\tcounter S%u {\n\t}\n\n", rs->counters[i]);
 	for (size_t i = 0; i < rs->sets_len; i++)
 		print_set(&rs->sets[i], out);
 	for (size_t i = 0; i < rs->chains_len; i++) {
 		fputs(i ? "\n" : "", out);
-		print_chain(rs, &rs->chains[i], out);
+		if (rs->chains[i].hook == HOOK_EGRESS)
+			print_device_chains(rs, &rs->chains[i], out);
+		else
+			print_chain(rs, &rs->chains[i], out);
 	}
 	fputs("}\n", out);
 	return ferror(out) ? -EIO : 0;

@@ -6,14 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "frames.h"
+#include "netstate.h"
+
 enum { PROTO_IPV4 = 2, PROTO_IPV6 = 10 }; /* NFPROTO_*, linux/netfilter.h */
+enum { ETHERTYPE_IPV4 = 0x0800, ETHERTYPE_IPV6 = 0x86dd };
+
+const char *family_format(enum family family)
+{
+	static const char *const names[] = {
+		[FAMILY_INET] = "inet",
+		[FAMILY_NETDEV] = "netdev",
+		[FAMILY_BRIDGE] = "bridge",
+	};
+
+	return names[family];
+}
 
 size_t field_len(enum field field)
 {
 	static const uint8_t lens[] = {
 		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_OIFKIND] = IFNAMSIZ, [FIELD_NFPROTO] = 1,
-		[FIELD_DADDR4] = 4,	    [FIELD_DADDR6] = 16,	[FIELD_L4PROTO] = 1,
-		[FIELD_DPORT] = 2,	    [FIELD_MARK] = 4,
+		[FIELD_PROTOCOL] = 2,	    [FIELD_DADDR4] = 4,		[FIELD_DADDR6] = 16,
+		[FIELD_L4PROTO] = 1,	    [FIELD_DPORT] = 2,		[FIELD_MARK] = 4,
 	};
 
 	return lens[field];
@@ -52,6 +67,8 @@ struct filler {
 	size_t sets_len;
 	const struct policy *policy;
 	const struct pins *pins;
+	enum family family;
+	const struct netstate *ns; /* NULL: for table inet */
 	int err;
 	struct set scratch; /* what calls after an error get */
 };
@@ -136,6 +153,32 @@ static void fill_tunnels(struct filler *f)
 				 (const void *[]){ p->tunnels[i].name });
 }
 
+static void fill_insides(struct filler *f)
+{
+	static const enum field fields[] = { FIELD_OIFNAME };
+	const struct policy *p = f->policy;
+
+	for (size_t i = 0; i < p->insides_len; i++)
+		if (!p->insides[i].prefix)
+			add_elem(f, use_set(f, "inside", 1, fields),
+				 (const void *[]){ p->insides[i].name });
+}
+
+static void fill_bonded(struct filler *f)
+{
+	static const enum field fields[] = { FIELD_OIFNAME };
+
+	struct set *set;
+
+	if (f->family != FAMILY_NETDEV)
+		return;
+	/* There whatever the links are: rules do not change because of them. */
+	set = use_set(f, "bonded", 1, fields);
+	for (size_t i = 0; i < f->ns->links_len; i++)
+		if (frames_is_bonded(f->ns, &f->ns->links[i]))
+			add_elem(f, set, (const void *[]){ f->ns->links[i].name });
+}
+
 static void fill_kinds(struct filler *f)
 {
 	static const enum field fields[] = { FIELD_OIFKIND };
@@ -168,12 +211,12 @@ static void fill_tied(struct filler *f, const struct resolver *r)
 	const bool v6 = r->addr.family == AF_INET6;
 	const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4 };
 
-	if (f->policy->action == POLICY_ACTION_REJECT)
+	if (f->policy->action == POLICY_ACTION_REJECT && f->family == FAMILY_INET)
 		add_elem(f, use_set(f, v6 ? "tied6" : "tied4", 1, fields),
 			 (const void *[]){ r->addr.bytes });
 }
 
-static void fill_link_resolver(struct filler *f, const struct resolver *r)
+static void add_link_resolver(struct filler *f, const struct resolver *r, const char *link)
 {
 	const struct policy *p = f->policy;
 	const bool v6 = r->addr.family == AF_INET6;
@@ -184,8 +227,19 @@ static void fill_link_resolver(struct filler *f, const struct resolver *r)
 	for (size_t i = 0; i < p->ports_len; i++) {
 		const uint16_t port_be = htons(r->port ? r->port : p->ports[i]);
 
-		add_elem(f, set, (const void *[]){ r->link, r->addr.bytes, &port_be });
+		add_elem(f, set, (const void *[]){ link, r->addr.bytes, &port_be });
 	}
+}
+
+static void fill_link_resolver(struct filler *f, const struct resolver *r)
+{
+	const struct link *upper =
+		f->family != FAMILY_INET ? netstate_link_named(f->ns, r->link) : NULL;
+
+	add_link_resolver(f, r, r->link);
+	for (size_t i = 0; upper && i < f->ns->links_len; i++)
+		if (frames_is_below(f->ns, upper, &f->ns->links[i]))
+			add_link_resolver(f, r, f->ns->links[i].name);
 }
 
 static void fill_resolvers(struct filler *f)
@@ -223,14 +277,15 @@ static void fill_resolvers(struct filler *f)
 
 static void fill_pause(struct filler *f)
 {
-	static const enum field fields[] = { FIELD_NFPROTO };
+	static const enum field nfproto[] = { FIELD_NFPROTO }, protocol[] = { FIELD_PROTOCOL };
 
-	use_set(f, "pause", 1, fields)->timed = true;
+	use_set(f, "pause", 1, f->family == FAMILY_INET ? nfproto : protocol)->timed = true;
 }
 
 int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms, bool lapsing)
 {
-	static const uint8_t keys[] = { PROTO_IPV4, PROTO_IPV6 };
+	static const uint8_t nfprotos[] = { PROTO_IPV4, PROTO_IPV6 };
+	const uint16_t protocols[] = { htons(ETHERTYPE_IPV4), htons(ETHERTYPE_IPV6) };
 
 	for (size_t i = 0; i < n; i++) {
 		struct set *set = &sets[i];
@@ -238,10 +293,11 @@ int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms, bool lapsin
 		if (!set->timed)
 			continue;
 		if (!set->elems)
-			set->elems = malloc(sizeof(keys));
+			set->elems = calloc(2, set->key_len);
 		if (!set->elems)
 			return -ENOMEM;
-		memcpy(set->elems, keys, sizeof(keys));
+		memcpy(set->elems, set->key_len == 1 ? (const void *)nfprotos : protocols,
+		       2 * set->key_len);
 		set->elems_room = 2;
 		set->elems_len = left_ms ? 2 : 0;
 		set->timeout_ms = left_ms;
@@ -250,13 +306,18 @@ int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms, bool lapsin
 	return 0;
 }
 
-int ruleset_build_sets(const struct policy *p, const struct pins *pins,
-		       struct set ret_sets[RULESET_MAX_SETS], size_t *ret_len)
+int ruleset_build_sets(enum family family, const struct policy *p, const struct pins *pins,
+		       const struct netstate *ns, struct set ret_sets[RULESET_MAX_SETS],
+		       size_t *ret_len)
 {
-	struct filler f = { .sets = ret_sets, .policy = p, .pins = pins };
+	struct filler f = {
+		.sets = ret_sets, .policy = p, .pins = pins, .family = family, .ns = ns
+	};
 
 	fill_tunnels(&f);
 	fill_kinds(&f);
+	fill_insides(&f);
+	fill_bonded(&f);
 	fill_endpoints(&f);
 	fill_resolvers(&f);
 	fill_pause(&f);

@@ -12,13 +12,21 @@
 
 #include "policy.h"
 
-#define RULESET_MAX_SETS 16
+struct netstate;
+
+/* The tables, each of another family of nf_tables; "inet". */
+enum family { FAMILY_INET, FAMILY_NETDEV, FAMILY_BRIDGE };
+#define FAMILIES 3
+const char *family_format(enum family family);
+
+#define RULESET_MAX_SETS 20
 
 /* The fields a set's key is made of, in the order they are written. */
 enum field {
-	FIELD_OIFNAME, /* 16 bytes, padded with zeros */
-	FIELD_OIFKIND, /* the same; IFLA_INFO_KIND */
-	FIELD_NFPROTO, /* 1 byte, NFPROTO_IPV4 or NFPROTO_IPV6 */
+	FIELD_OIFNAME,	/* 16 bytes, padded with zeros */
+	FIELD_OIFKIND,	/* the same; IFLA_INFO_KIND */
+	FIELD_NFPROTO,	/* 1 byte, NFPROTO_IPV4 or NFPROTO_IPV6 */
+	FIELD_PROTOCOL, /* 2 bytes, network order; ETH_P_IP or ETH_P_IPV6 */
 	FIELD_DADDR4,
 	FIELD_DADDR6,
 	FIELD_L4PROTO, /* 1 byte */
@@ -57,11 +65,14 @@ size_t set_field_offset(const struct set *set, size_t i);
 
 /*
  * Fill sets from a validated policy; only those that get elements are made.
+ * `ns` may be NULL for table inet; for those of frames it tells which links stand
+ * below others: what was approved on those is approved here.
  * 0, or -ENOMEM; in both cases *ret_len sets are there, whose elements the
- * caller frees.  The set "pause" is always among them, and empty.
+ * caller frees.  The set "pause" is always among them, and empty, and so may be "bonded".
  */
-int ruleset_build_sets(const struct policy *p, const struct pins *pins,
-		       struct set ret_sets[RULESET_MAX_SETS], size_t *ret_len);
+int ruleset_build_sets(enum family family, const struct policy *p, const struct pins *pins,
+		       const struct netstate *ns, struct set ret_sets[RULESET_MAX_SETS],
+		       size_t *ret_len);
 
 /*
  * Fill the set "pause" of a ruleset's sets for `left_ms` from now, or empty it

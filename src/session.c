@@ -9,8 +9,10 @@
 #include "apply.h"
 #include "control.h"
 #include "fwdecode.h"
+#include "fwprobe.h"
 #include "fwread.h"
 #include "fwtxn.h"
+#include "netwatch.h"
 
 /* How long a change is asked for again while its watcher is being started anew. */
 #define ASK_TRIES    100
@@ -25,19 +27,47 @@ void session_close(struct session *ss)
 
 static int read_guarded(struct session *ss, char text[CONFIG_ERR])
 {
-	struct fwtable table;
-	int err = fwtable_read_rules(&ss->fs, &table);
+	const struct fwtable *inet;
+	struct fwtables tables;
+	int err = fwtables_read_rules(&ss->fs, &tables);
 
 	if (err) {
-		snprintf(text, CONFIG_ERR, "nf_tables: cannot read table inet %s: %s",
-			 RULESET_TABLE, fwsock_strerror(err));
+		snprintf(text, CONFIG_ERR, "nf_tables: cannot read tables %s: %s", RULESET_TABLE,
+			 fwsock_strerror(err));
 		return err;
 	}
-	ss->guarded = table.present;
-	ss->ownable = table.present && table.flags & FWTXN_TABLE_PERSIST;
-	ss->fragments = fwdecode_fragments(&table);
-	fwtable_fini(&table);
+	inet = &tables.of[FAMILY_INET];
+	ss->guarded = inet->present;
+	ss->ownable = inet->present && inet->flags & FWTXN_TABLE_PERSIST;
+	ss->fragments = fwdecode_fragments(&tables);
+	ss->parts = fwdecode_parts(&tables);
+	fwtables_fini(&tables);
 	return 0;
+}
+
+/* Whether the kernel has what this record tells.  0, 1, or -errno with a text. */
+static int compare_record(struct session *ss, const struct state *s, char text[CONFIG_ERR])
+{
+	/* Parts that are not in force may be lacking, or have been taken away. */
+	struct parts parts = ss->parts;
+	struct netstate net = { 0 };
+	struct policy policy;
+	const char *key;
+	int err = state_effective_policy(s, &policy, text);
+
+	if (err)
+		return 1;
+	err = netwatch_dump_links(&net);
+	if (err)
+		snprintf(text, CONFIG_ERR, "cannot read links: %s", strerror(-err));
+	if (!err && fwprobe_parts(&ss->fs, &policy, &parts, &key))
+		err = 1;
+	parts.fragments = ss->fragments;
+	if (!err)
+		err = apply_compare(&ss->fs, s, &policy, &net, &parts, text);
+	netstate_fini(&net);
+	policy_fini(&policy);
+	return err;
 }
 
 /*
@@ -46,27 +76,12 @@ static int read_guarded(struct session *ss, char text[CONFIG_ERR])
  */
 static int recover(struct session *ss, bool locked, char text[CONFIG_ERR])
 {
-	struct policy policy;
-	struct ruleset rules;
 	struct state s;
 	int err;
 
 	state_init(&s);
-	err = state_read_prepared(&ss->rundir, &s, text);
-	if (!err)
-		err = state_effective_policy(&s, &policy, text);
-	if (err) {
-		state_fini(&s);
-		return 0; /* there is none, or it was cut short before the commit */
-	}
-	err = state_build_rules(&s, &policy, ss->fragments, &rules);
-	policy_fini(&policy);
-	if (err) {
-		snprintf(text, CONFIG_ERR, "cannot build the rules: out of memory");
-	} else {
-		err = apply_compare(&ss->fs, &rules, text);
-		ruleset_fini(&rules);
-	}
+	/* There may be none, or one that was cut short before the commit. */
+	err = state_read_prepared(&ss->rundir, &s, text) ? 1 : compare_record(ss, &s, text);
 	if (!err && locked)
 		err = state_publish(&ss->rundir, text);
 	if (!err) {
@@ -171,7 +186,7 @@ static void undo(struct session *ss)
 	}
 	state_init(&s); /* the caller may have made its own of ss->before */
 	if (!state_read(&ss->rundir, &s, text) &&
-	    !plan_build(&ss->fs, &s, FRAGMENTS_AUTO, &plan, text)) {
+	    !plan_build(&ss->fs, &s, (struct parts){ 0 }, &plan, text)) {
 		(void)apply_commit(&ss->fs, &plan, session_apply_flags(ss, &plan.policy), NULL,
 				   text);
 		plan_fini(&plan);
@@ -179,7 +194,7 @@ static void undo(struct session *ss)
 	state_fini(&s);
 }
 
-int session_commit_here(struct session *ss, const struct plan *plan, const struct state *after,
+int session_commit_here(struct session *ss, struct plan *plan, const struct state *after,
 			struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
 	char why[CONFIG_ERR];
@@ -208,12 +223,6 @@ int session_remove_here(struct session *ss, char reterr_text[CONFIG_ERR])
 	int err = apply_remove(&ss->fs, reterr_text);
 
 	return err ? err : state_remove(&ss->rundir, reterr_text);
-}
-
-enum fragments session_known_fragments(const struct session *ss)
-{
-	/* FRAGMENTS_DROP is also what a table says that somebody took the others from. */
-	return ss->guarded && ss->fragments != FRAGMENTS_DROP ? ss->fragments : FRAGMENTS_AUTO;
 }
 
 static bool is_nobody(int err)
@@ -280,7 +289,7 @@ static int ask_watcher(struct session *ss, enum control_verb verb, const struct 
 	return err;
 }
 
-int session_commit(struct session *ss, const struct plan *plan, const struct state *after,
+int session_commit(struct session *ss, struct plan *plan, const struct state *after,
 		   char reterr_text[CONFIG_ERR])
 {
 	int err = ask_watcher(ss, CONTROL_VERB_COMMIT, after, &ss->watched, reterr_text);

@@ -30,6 +30,7 @@ struct session {
 	bool recorded;		  /* before was read from the run directory */
 	bool guarded;		  /* the kernel has our table */
 	bool ownable;		  /* and it is, or was, owned: so the kernel can do that */
+	struct parts parts;	  /* what the kernel is known to have, by what is in force */
 	enum fragments fragments; /* how it keeps S9 */
 	bool own;		  /* make the table owned by this session's socket */
 	bool watched;		  /* a watcher has answered: it commits, and this session asks it */
@@ -54,9 +55,6 @@ int session_open_unread(struct session *ss, const char *run_dir, char reterr_tex
 int session_open_watch(struct session *ss, const char *run_dir, int fd,
 		       char reterr_text[CONFIG_ERR]);
 
-/* The way for fragments that the kernel is known to have, for plan_build(); FRAGMENTS_AUTO: ask it. */
-enum fragments session_known_fragments(const struct session *ss);
-
 /* How this session commits a policy, as far as ownership goes: of enum apply_flag. */
 unsigned int session_apply_flags(const struct session *ss, const struct policy *p);
 
@@ -67,11 +65,11 @@ unsigned int session_apply_flags(const struct session *ss, const struct policy *
  * text: the rules and the record before are; but for -EBUSY, when somebody else
  * changes the rules again and again, and the record is that of the plan.
  */
-int session_commit(struct session *ss, const struct plan *plan, const struct state *after,
+int session_commit(struct session *ss, struct plan *plan, const struct state *after,
 		   char reterr_text[CONFIG_ERR]);
 
 /* The same, but never through a watcher: for itself.  The report (apply.h) may be NULL. */
-int session_commit_here(struct session *ss, const struct plan *plan, const struct state *after,
+int session_commit_here(struct session *ss, struct plan *plan, const struct state *after,
 			struct apply_report *ret_report, char reterr_text[CONFIG_ERR]);
 
 /* The same up to the commit, which the kernel validates and forgets; the record stays. */

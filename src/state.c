@@ -161,23 +161,26 @@ uint64_t state_pause_left_ms(const struct state *s)
 	return s->pause_until_ms > now_ms ? s->pause_until_ms - now_ms : 0;
 }
 
-int state_pause_rules(const struct state *s, struct ruleset *rules)
+int state_pause_rules(const struct state *s, struct ruleset rules[FAMILIES])
 {
 	const uint64_t left_ms = state_pause_left_ms(s);
+	const bool lapsing = !left_ms && s->pause_until_ms + PAUSE_LAPSE_MS > clock_boottime_ms();
+	int err = 0;
 
-	return ruleset_pause(rules, left_ms,
-			     !left_ms && s->pause_until_ms + PAUSE_LAPSE_MS > clock_boottime_ms());
+	for (enum family f = 0; !err && f < FAMILIES; f++)
+		err = ruleset_pause(&rules[f], left_ms, lapsing);
+	return err;
 }
 
-int state_build_rules(const struct state *s, const struct policy *p, enum fragments how,
-		      struct ruleset *ret_rules)
+int state_build_rules(const struct state *s, const struct policy *p, const struct netstate *ns,
+		      const struct parts *parts, struct ruleset ret_rules[FAMILIES])
 {
-	int err = ruleset_build(p, &s->pins, how, ret_rules);
+	int err = rulesets_build(p, &s->pins, ns, parts, ret_rules);
 
 	if (err)
 		return err;
 	err = state_pause_rules(s, ret_rules);
 	if (err)
-		ruleset_fini(ret_rules);
+		rulesets_fini(ret_rules);
 	return err;
 }

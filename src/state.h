@@ -84,14 +84,14 @@ int state_effective_policy(const struct state *s, struct policy *ret_policy,
 uint64_t state_pause_left_ms(const struct state *s);
 
 /* Put the state's pause into rules that are there.  0 or -ENOMEM. */
-int state_pause_rules(const struct state *s, struct ruleset *rules);
+int state_pause_rules(const struct state *s, struct ruleset rules[FAMILIES]);
 
 /*
  * The rules of this policy, which is the state's effective one, with its pins
- * and its pause.  0 and a ruleset for ruleset_fini(), or -ENOMEM.
+ * and its pause.  0 and rulesets for rulesets_fini(), or -ENOMEM.
  */
-int state_build_rules(const struct state *s, const struct policy *p, enum fragments how,
-		      struct ruleset *ret_rules);
+int state_build_rules(const struct state *s, const struct policy *p, const struct netstate *ns,
+		      const struct parts *parts, struct ruleset ret_rules[FAMILIES]);
 
 /*
  * Read RUNDIR/state into an initialised state.  0; -ENOENT if there is none;

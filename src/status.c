@@ -14,6 +14,7 @@
 #include "apply.h"
 #include "clock.h"
 #include "control.h"
+#include "frames.h"
 #include "fwdecode.h"
 #include "fwlate.h"
 #include "fwprobe.h"
@@ -56,9 +57,22 @@ const char *warning_code_format(enum warning_code code)
 		[WARNING_ROUTE_TRIED] = "route-tried",
 		[WARNING_NO_WATCHER] = "no-watcher",
 		[WARNING_NO_RECORD] = "no-record",
+		[WARNING_FRAMES_LACK] = "frames-lack",
+		[WARNING_LINK_UNCOVERED] = "link-uncovered",
 	};
 
 	return names[code];
+}
+
+const char *link_cover_format(enum link_cover cover)
+{
+	static const char *const names[] = {
+		[LINK_COVER_COVERED] = "covered", [LINK_COVER_LOOPBACK] = "loopback",
+		[LINK_COVER_TUNNEL] = "tunnel",	  [LINK_COVER_INSIDE] = "inside",
+		[LINK_COVER_CARRIER] = "carrier", [LINK_COVER_NONE] = "uncovered",
+	};
+
+	return names[cover];
 }
 
 bool status_is_guarded(const struct status *st)
@@ -86,22 +100,34 @@ warn(struct status *st, enum warning_code code, const char *format, ...)
  * Whether the kernel's rules are those that this policy makes.  0: yes;
  * 1: no, and said in a warning; -errno.
  */
-static int compare_rules(struct fwsock *fs, const struct fwtable *table, const struct state *s,
+static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
 			 struct status *st, char text[CONFIG_ERR])
 {
-	struct ruleset rules;
-	int err = state_build_rules(s, &st->policy, fwdecode_fragments(table), &rules);
+	struct parts parts = fwdecode_parts(tables);
+	const char *key;
+	int err = 0;
 
-	if (err)
+	/* A table that is not there may be lacking, or have been taken away. */
+	if (st->policy.frames != FRAMES_OFF)
+		err = fwprobe_parts(fs, &st->policy, &parts, &key);
+	if (err && err != -FWPROBE_ENOWAY)
 		return err;
-	err = apply_compare(fs, &rules, text);
-	ruleset_fini(&rules);
+	parts.fragments = fwdecode_fragments(tables);
+	if (st->policy.frames != FRAMES_OFF &&
+	    (parts.egress != PART_HAS || parts.bridge != PART_HAS))
+		warn(st, WARNING_FRAMES_LACK,
+		     "this kernel has no %s: what packet sockets, bridged guests and macvlan children send is %s",
+		     parts.egress != PART_HAS ?
+			     "chains at a link's way out (CONFIG_NETFILTER_EGRESS)" :
+			     "tables of family bridge (CONFIG_NF_TABLES_BRIDGE)",
+		     parts.egress != PART_HAS ? "not judged at the device" :
+						"judged once its link has a chain");
+	err = apply_compare(fs, s, &st->policy, &st->net, &parts, text);
 	if (err != 1)
 		return err;
 	st->state = GUARD_STATE_ALTERED;
 	warn(st, WARNING_ALTERED,
-	     "table inet " RULESET_TABLE
-	     " is not as leakguard made it (first difference: %s); 'leakguard reload' puts it right",
+	     "the rules are not as leakguard made them (first difference: %s); 'leakguard reload' puts them right",
 	     text);
 	return 1;
 }
@@ -110,37 +136,38 @@ static int compare_rules(struct fwsock *fs, const struct fwtable *table, const s
  * What is in force.  The kernel's rules decide; the record is believed where
  * they are what it asks for, since it knows more (pins, ways).
  */
-static int read_policy(struct fwsock *fs, const struct fwtable *table, const struct rundir *rd,
+static int read_policy(struct fwsock *fs, const struct fwtables *tables, const struct rundir *rd,
 		       struct state *s, struct status *st, char text[CONFIG_ERR])
 {
 	static const struct state nothing;
+	const bool present = fwtables_present(tables);
 	int err = rd ? state_read(rd, s, text) : -ENOENT;
 
 	if (!err) {
 		err = state_effective_policy(s, &st->policy, text);
-		if (!err && table->present)
-			err = compare_rules(fs, table, s, st, text);
+		if (!err && present)
+			err = compare_rules(fs, tables, s, st, text);
 		if (err <= 0)
 			return err;
 		policy_fini(&st->policy);
-		return fwdecode_policy(table, &st->policy);
+		return fwdecode_policy(tables, &st->policy);
 	}
-	if (!table->present)
+	if (!present)
 		return 0;
 	warn(st, WARNING_NO_RECORD,
 	     "%s; 'up', 'down' and 'reload' need 'leakguard enable' once more",
 	     err == -ENOENT ? "the run directory has no record of what was asked for" : text);
-	err = fwdecode_policy(table, &st->policy);
+	err = fwdecode_policy(tables, &st->policy);
 	if (!err && !st->policy.ports_len) /* rules that guard nothing are none of ours */
 		policy_fini(&st->policy);
 	if (!err)
-		err = compare_rules(fs, table, &nothing, st, text);
+		err = compare_rules(fs, tables, &nothing, st, text);
 	return err < 0 ? err : 0;
 }
 
-static void judge_state(const struct fwtable *table, struct status *st)
+static void judge_state(const struct fwtables *tables, struct status *st)
 {
-	if (!table->present) {
+	if (!fwtables_present(tables)) {
 		st->state = GUARD_STATE_OFF;
 		return;
 	}
@@ -163,21 +190,81 @@ static int compare_counters(const void *a, const void *b)
 		      ((const struct status_counter *)b)->name);
 }
 
-static void read_counters(const struct fwtable *table, struct status *st)
+/* The counter of this name, made on first use; NULL where there is no more room. */
+static struct status_counter *use_counter(struct status *st, const char *name)
 {
-	for (size_t i = 0; i < table->objects_len && st->counters_len < STATUS_MAX_COUNTERS; i++) {
-		const struct fwobject *o = &table->objects[i];
-		struct status_counter *c = &st->counters[st->counters_len];
+	struct status_counter *c;
 
-		if (o->type != NFT_OBJECT_COUNTER || o->name[0] != 'S' ||
-		    strlen(o->name) >= sizeof(c->name))
-			continue;
-		strcpy(c->name, o->name);
-		c->packets = o->packets;
-		c->bytes = o->bytes;
-		st->counters_len++;
-	}
+	for (size_t i = 0; i < st->counters_len; i++)
+		if (!strcmp(st->counters[i].name, name))
+			return &st->counters[i];
+	if (st->counters_len == STATUS_MAX_COUNTERS || strlen(name) >= sizeof(c->name))
+		return NULL;
+	c = &st->counters[st->counters_len++];
+	strcpy(c->name, name);
+	return c;
+}
+
+static void read_counters(const struct fwtables *tables, struct status *st)
+{
+	for (enum family f = 0; f < FAMILIES; f++)
+		for (size_t i = 0; i < tables->of[f].objects_len; i++) {
+			const struct fwobject *o = &tables->of[f].objects[i];
+			struct status_counter *c = NULL;
+
+			if (o->type == NFT_OBJECT_COUNTER && o->name[0] == 'S')
+				c = use_counter(st, o->name);
+			if (c) {
+				c->packets += o->packets;
+				c->bytes += o->bytes;
+			}
+		}
 	qsort(st->counters, st->counters_len, sizeof(st->counters[0]), compare_counters);
+}
+
+static bool has_chain(const struct fwtable *netdev, const struct link *link)
+{
+	for (size_t i = 0; i < netdev->chains_len; i++)
+		if (netdev->chains[i].device &&
+		    !strncmp(netdev->chains[i].device, link->name, IFNAMSIZ))
+			return true;
+	return false;
+}
+
+static void judge_link(const struct fwtable *netdev, const struct status *st, struct status_link *l)
+{
+	static const enum link_cover covers[] = {
+		[FRAMES_ROLE_GUARDED] = LINK_COVER_COVERED,
+		[FRAMES_ROLE_LOOPBACK] = LINK_COVER_LOOPBACK,
+		[FRAMES_ROLE_TUNNEL] = LINK_COVER_TUNNEL,
+		[FRAMES_ROLE_INSIDE] = LINK_COVER_INSIDE,
+		[FRAMES_ROLE_CARRIER] = LINK_COVER_CARRIER,
+	};
+
+	l->cover = covers[frames_role(&st->policy, &st->net, l->link)];
+	if (l->cover != LINK_COVER_COVERED || has_chain(netdev, l->link))
+		return;
+	l->cover = LINK_COVER_NONE;
+	l->why = st->policy.frames == FRAMES_OFF ? "frames = off" :
+		 !netdev->present		 ? "the kernel cannot" :
+		 st->watched			 ? "not hooked yet" :
+						   "no watcher hooks new links";
+}
+
+/* What becomes of frames at each link.  0 or -ENOMEM. */
+static int read_links(const struct fwtables *tables, struct status *st)
+{
+	/* One element more than needed: calloc(0) may return NULL. */
+	st->links = calloc(st->net.links_len + 1, sizeof(*st->links));
+	if (!st->links)
+		return -ENOMEM;
+	st->egress = tables->of[FAMILY_NETDEV].present;
+	st->bridge = tables->of[FAMILY_BRIDGE].present;
+	for (size_t i = 0; i < st->net.links_len; i++) {
+		st->links[i].link = &st->net.links[i];
+		judge_link(&tables->of[FAMILY_NETDEV], st, &st->links[i]);
+	}
+	return 0;
 }
 
 /* The link that packets to each resolver take now. */
@@ -410,27 +497,39 @@ static void warn_ipv6(struct fwsock *fs, struct status *st)
 		     fragments_format(st->policy.fragments));
 }
 
-static int read_around(struct fwsock *fs, const struct fwtable *table, const struct state *s,
+static void warn_links(struct status *st)
+{
+	for (size_t i = 0; st->egress && i < st->net.links_len; i++)
+		if (st->links[i].cover == LINK_COVER_NONE)
+			warn(st, WARNING_LINK_UNCOVERED,
+			     "frames that go round the IP stack leave through %s unjudged: %s",
+			     st->links[i].link->name, st->links[i].why);
+}
+
+static int read_around(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
 		       struct status *st)
 {
-	int err = netwatch_dump_links(&st->net);
+	const struct fwtable *inet = &tables->of[FAMILY_INET];
+	const bool present = fwtables_present(tables);
+	int err = read_routes(s, st);
 
 	if (!err)
-		err = read_routes(s, st);
+		err = read_links(tables, st);
 	if (err)
 		return err;
-	judge_state(table, st);
-	read_counters(table, st);
+	judge_state(tables, st);
+	read_counters(tables, st);
 	st->pause_left_ms = state_pause_left_ms(s);
-	warn_watcher(st, table->present && !s->no_watch);
-	if (!table->present)
+	warn_watcher(st, present && !s->no_watch);
+	if (!present)
 		return 0;
-	st->policy.fragments = fwdecode_fragments(table);
-	st->owner = table->flags & FWTXN_TABLE_OWNER   ? TABLE_OWNER_SOCKET :
-		    table->flags & FWTXN_TABLE_PERSIST ? TABLE_OWNER_ORPHAN :
-							 TABLE_OWNER_NONE;
+	st->policy.fragments = fwdecode_fragments(tables);
+	st->owner = inet->flags & FWTXN_TABLE_OWNER   ? TABLE_OWNER_SOCKET :
+		    inet->flags & FWTXN_TABLE_PERSIST ? TABLE_OWNER_ORPHAN :
+							TABLE_OWNER_NONE;
 	warn_tunnels(st);
 	warn_kinds(st);
+	warn_links(st);
 	warn_resolvers(st);
 	warn_resolv_conf(st);
 	warn_ipv6(fs, st);
@@ -453,7 +552,7 @@ static int read_once(struct fwsock *fs, struct rundir *rd, struct status *ret_st
 		     char reterr_text[CONFIG_ERR])
 {
 	struct status st = { 0 };
-	struct fwtable table;
+	struct fwtables tables;
 	struct state s;
 	int err;
 
@@ -463,16 +562,18 @@ static int read_once(struct fwsock *fs, struct rundir *rd, struct status *ret_st
 	/* A watcher may have to write a pin while we read: it must find the lock free. */
 	if (rd && !st.watched)
 		rundir_lock_read(rd);
-	err = fwtable_read(fs, &table);
+	err = fwtables_read(fs, &tables);
 	if (err) {
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 		goto out;
 	}
 	*reterr_text = '\0';
-	err = read_policy(fs, &table, rd, &s, &st, reterr_text);
+	err = netwatch_dump_links(&st.net);
 	if (!err)
-		err = read_around(fs, &table, &s, &st);
-	fwtable_fini(&table);
+		err = read_policy(fs, &tables, rd, &s, &st, reterr_text);
+	if (!err)
+		err = read_around(fs, &tables, &s, &st);
+	fwtables_fini(&tables);
 	state_fini(&s);
 	if (err) {
 		if (!*reterr_text)
@@ -510,5 +611,6 @@ void status_fini(struct status *st)
 	policy_fini(&st->policy);
 	netstate_fini(&st->net);
 	free(st->resolvers);
+	free(st->links);
 	*st = (struct status){ 0 };
 }

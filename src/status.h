@@ -36,6 +36,8 @@ enum warning_code {
 	WARNING_ROUTE_TRIED,	  /* a route led, or leads, a closed resolver outside */
 	WARNING_NO_WATCHER,	  /* nobody follows routes or undoes what others change */
 	WARNING_NO_RECORD,	  /* the run directory does not say what was asked for */
+	WARNING_FRAMES_LACK,	  /* the kernel cannot judge frames */
+	WARNING_LINK_UNCOVERED,	  /* frames leave by this link unjudged */
 };
 
 #define STATUS_MAX_WARNINGS 32
@@ -61,6 +63,22 @@ struct status_resolver {
 	bool through_tunnel;
 };
 
+/* What becomes of frames at a link (S11). */
+enum link_cover {
+	LINK_COVER_COVERED,
+	LINK_COVER_LOOPBACK,
+	LINK_COVER_TUNNEL,
+	LINK_COVER_INSIDE,
+	LINK_COVER_CARRIER, /* a tunnel stands on it: what it carries is let go */
+	LINK_COVER_NONE,
+};
+
+struct status_link {
+	const struct link *link; /* of status.net */
+	enum link_cover cover;
+	const char *why; /* LINK_COVER_NONE only; static */
+};
+
 /* What the kernel lets others do to our table. */
 enum table_owner {
 	TABLE_OWNER_NONE,   /* an ordinary table: whoever is root may change it */
@@ -76,6 +94,8 @@ struct status {
 	struct watch_status watch;
 	struct policy policy; /* in force; of the kernel's rules where nothing else tells */
 	struct netstate net;
+	struct status_link *links;	   /* owned; one for each of the netstate's */
+	bool egress, bridge;		   /* whether there are tables netdev and bridge */
 	struct status_resolver *resolvers; /* owned; one for each of the policy's */
 	struct status_counter counters[STATUS_MAX_COUNTERS];
 	size_t counters_len;
@@ -99,5 +119,6 @@ bool status_is_guarded(const struct status *st);
 
 const char *guard_state_format(enum guard_state state);	 /* "LOCKED" */
 const char *warning_code_format(enum warning_code code); /* "resolv-conf" */
+const char *link_cover_format(enum link_cover cover);	 /* "covered" */
 
 #endif

@@ -241,7 +241,7 @@ static void test_bad_values(void **state)
 static void test_one_too_many(void **state)
 {
 	static const char *const limits =
-		": one too many, expected at most 64 tunnels, 131072 resolvers, 1024 endpoints, "
+		": one too many, expected at most 64 tunnels or inside links, 131072 resolvers, 1024 endpoints, "
 		"16 endpoint names, 16 ports, 32 kinds";
 	struct policy p;
 	char value[64], err[CONFIG_ERR] = "";

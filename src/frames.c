@@ -1,0 +1,94 @@
+#include "frames.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "netstate.h"
+#include "policy.h"
+
+#define MOST_STACKED 8 /* a VLAN on a VLAN on a bridge on a bond has four; also ends a circle */
+
+static bool is_one_of(const char *kind, const char *const *kinds)
+{
+	for (; *kinds; kinds++)
+		if (!strcmp(kind, *kinds))
+			return true;
+	return false;
+}
+
+/* Links that hand on what they are given to their ports. */
+static bool has_ports(const char *kind)
+{
+	static const char *const kinds[] = { "bridge", "bond", "team", "hsr", NULL };
+
+	return is_one_of(kind, kinds);
+}
+
+/* Links that hand on what they are given to one other, with a tag at most. */
+static bool has_parent(const char *kind)
+{
+	static const char *const kinds[] = { "vlan",   "macvlan", "macvtap", "ipvlan",
+					     "ipvtap", "dsa",	  NULL };
+
+	return is_one_of(kind, kinds);
+}
+
+static bool is_below(const struct netstate *ns, const struct link *upper, const struct link *lower,
+		     int depth)
+{
+	if (has_parent(upper->kind) && upper->parent) {
+		const struct link *parent = netstate_link(ns, upper->parent);
+
+		if (!parent || parent == upper || depth == MOST_STACKED)
+			return false;
+		return parent == lower || is_below(ns, parent, lower, depth + 1);
+	}
+	if (!has_ports(upper->kind) || depth == MOST_STACKED)
+		return false;
+	for (size_t i = 0; i < ns->links_len; i++) {
+		const struct link *port = &ns->links[i];
+
+		if (port->master == upper->index && port != upper &&
+		    (port == lower || is_below(ns, port, lower, depth + 1)))
+			return true;
+	}
+	return false;
+}
+
+bool frames_is_below(const struct netstate *ns, const struct link *upper, const struct link *lower)
+{
+	return is_below(ns, upper, lower, 0);
+}
+
+bool frames_is_bonded(const struct netstate *ns, const struct link *link)
+{
+	static const char *const kinds[] = { "bond", "team", NULL };
+	const struct link *master = link->master ? netstate_link(ns, link->master) : NULL;
+
+	return master && is_one_of(master->kind, kinds);
+}
+
+static bool carries_tunnel(const struct policy *p, const struct netstate *ns,
+			   const struct link *link)
+{
+	for (size_t i = 0; i < ns->links_len; i++) {
+		const struct link *l = &ns->links[i];
+
+		if ((has_parent(l->kind) || has_ports(l->kind)) &&
+		    policy_is_tunnel_link(p, l->name, l->kind) && frames_is_below(ns, l, link))
+			return true;
+	}
+	return false;
+}
+
+enum frames_role frames_role(const struct policy *p, const struct netstate *ns,
+			     const struct link *link)
+{
+	if (link->index == LOOPBACK_IFINDEX)
+		return FRAMES_ROLE_LOOPBACK;
+	if (policy_is_tunnel_link(p, link->name, link->kind))
+		return FRAMES_ROLE_TUNNEL;
+	if (policy_is_inside(p, link->name))
+		return FRAMES_ROLE_INSIDE;
+	return carries_tunnel(p, ns, link) ? FRAMES_ROLE_CARRIER : FRAMES_ROLE_GUARDED;
+}

@@ -1,0 +1,296 @@
+#include "ruleset_rules.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void rules_add_chain(struct builder *b, const char *name, enum hook hook)
+{
+	struct ruleset *rs = b->rs;
+
+	if (rs->chains_len == RULESET_MAX_CHAINS)
+		b->err = b->err ?: -ENOMEM;
+	if (!b->err)
+		rs->chains[rs->chains_len++] = (struct chain){ .name = name, .hook = hook };
+}
+
+/* A rule at the end of the chain begun last; its comment is "S<promise> ...". */
+struct rule *__attribute__((format(printf, 4, 5)))
+rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const char *comment, ...)
+{
+	struct ruleset *rs = b->rs;
+	struct chain *c = rs->chains_len ? &rs->chains[rs->chains_len - 1] : NULL;
+	struct rule *rule;
+	va_list args;
+	int n;
+
+	if (!b->err && c && c->rules_len == c->rules_room) {
+		const size_t room = c->rules_room ? c->rules_room * 2 : 8;
+		struct rule *rules = realloc(c->rules, room * sizeof(*rules));
+
+		if (rules) {
+			c->rules = rules;
+			c->rules_room = room;
+		} else {
+			b->err = -ENOMEM;
+		}
+	}
+	if (b->err || !c) {
+		b->scratch = (struct rule){ 0 };
+		return &b->scratch;
+	}
+
+	rule = &c->rules[c->rules_len++];
+	*rule = (struct rule){ .promise = promise, .verdict = verdict };
+	n = snprintf(rule->comment, sizeof(rule->comment), "S%u ", promise);
+	va_start(args, comment);
+	vsnprintf(rule->comment + n, sizeof(rule->comment) - (size_t)n, comment, args);
+	va_end(args);
+	return rule;
+}
+
+void rules_add_match(struct rule *rule, struct match match)
+{
+	/* RULE_MAX_MATCHES is the most that any rule below has. */
+	rule->matches[rule->matches_len++] = match;
+}
+
+struct rule *rules_counted(struct rule *rule, bool yes)
+{
+	rule->counted = yes;
+	return rule;
+}
+
+bool rules_has_set(const struct builder *b, const char *name, size_t *ret_index)
+{
+	for (size_t i = 0; i < b->rs->sets_len; i++)
+		if (!strcmp(b->rs->sets[i].name, name)) {
+			*ret_index = i;
+			return true;
+		}
+	return false;
+}
+
+/* FIELDS @name VERDICT, if there is the set. */
+void rules_add_set(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
+		   const char *name, const char *comment)
+{
+	size_t set;
+
+	if (rules_has_set(b, name, &set)) {
+		struct rule *r =
+			rules_counted(rules_add(b, promise, verdict, "%s", comment), count);
+
+		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+	}
+}
+
+/* --- the rules, in the order of the promises --- */
+
+/* To an approved resolver: S5, or S4 behind a tunnel's name in mode both. */
+void rules_add_resolvers(struct builder *b, unsigned int promise, bool count)
+{
+	static const struct {
+		const char *set, *comment;
+	} rules[] = {
+		{ "resolver4", "approved resolver" },
+		{ "resolver6", "approved resolver" },
+		{ "resolver4_port", "approved resolver, one port" },
+		{ "resolver6_port", "approved resolver, one port" },
+		{ "resolver4_link", "approved resolver, by its link" },
+		{ "resolver6_link", "approved resolver, by its link" },
+	};
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+		rules_add_set(b, promise, count, VERDICT_ACCEPT, rules[i].set, rules[i].comment);
+}
+
+/* tunnel-kind: meta oifkind @tunnel_kind, a link of that name that is a tunnel */
+static void add_kind_match(struct builder *b, struct rule *r)
+{
+	size_t set;
+
+	if (rules_has_set(b, "tunnel_kind", &set))
+		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+}
+
+/* oifname @tunnel VERDICT, and one rule for each prefix: oifname "tun*" VERDICT */
+void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
+		       const char *target)
+{
+	const struct policy *p = b->policy;
+	char text[POLICY_TEXT];
+	struct rule *r;
+	size_t set;
+
+	if (rules_has_set(b, "tunnel", &set)) {
+		r = rules_counted(rules_add(b, promise, verdict, "through a tunnel"), count);
+		r->target = target;
+		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+		add_kind_match(b, r);
+	}
+	for (size_t i = 0; i < p->tunnels_len; i++) {
+		if (!p->tunnels[i].prefix)
+			continue;
+		r = rules_counted(rules_add(b, promise, verdict, "through tunnel %s",
+					    tunnel_format(&p->tunnels[i], text)),
+				  count);
+		r->target = target;
+		rules_add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->tunnels[i] });
+		add_kind_match(b, r);
+	}
+}
+
+void rules_add_insides(struct builder *b, bool count)
+{
+	const struct policy *p = b->policy;
+	char text[POLICY_TEXT];
+	struct rule *r;
+
+	if (b->rs->family == FAMILY_INET) {
+		/* oif "lo" */
+		r = rules_counted(rules_add(b, 2, VERDICT_ACCEPT, "stays on the host"), count);
+		rules_add_match(r, (struct match){ .kind = MATCH_OIF_LO });
+	}
+	/* oifname @inside */
+	rules_add_set(b, 2, count, VERDICT_ACCEPT, "inside", "stays on the host, in a guest");
+	for (size_t i = 0; i < p->insides_len; i++) {
+		if (!p->insides[i].prefix)
+			continue;
+		r = rules_counted(rules_add(b, 2, VERDICT_ACCEPT, "stays on the host, inside %s",
+					    tunnel_format(&p->insides[i], text)),
+				  count);
+		rules_add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->insides[i] });
+	}
+}
+
+/* S2 to S6.  `count` is false where a later hook counts the same packet. */
+void rules_add_allowances(struct builder *b, bool count)
+{
+	const bool inet = b->rs->family == FAMILY_INET;
+
+	rules_add_insides(b, count);
+
+	/* ip daddr . meta l4proto . th dport [ . meta mark ] @endpoint4 */
+	rules_add_set(b, 3, count, VERDICT_ACCEPT, "endpoint4", "the VPN's carrier");
+	rules_add_set(b, 3, count, VERDICT_ACCEPT, "endpoint6", "the VPN's carrier");
+	rules_add_set(b, 3, count, VERDICT_ACCEPT, "endpoint4_mark",
+		      "the VPN's carrier, by its mark");
+	rules_add_set(b, 3, count, VERDICT_ACCEPT, "endpoint6_mark",
+		      "the VPN's carrier, by its mark");
+
+	if (b->policy->mode == POLICY_MODE_BOTH) {
+		/* oifname @tunnel jump approved */
+		rules_add_tunnels(b, 4, false, VERDICT_JUMP,
+				  inet && !count ? "approved_early" : "approved");
+	} else {
+		/* oifname @tunnel accept */
+		rules_add_tunnels(b, 4, count, VERDICT_ACCEPT, NULL);
+		/* ip daddr @resolver4 accept */
+		rules_add_resolvers(b, 5, count);
+	}
+	/* meta nfproto @pause accept: elements that the kernel itself takes away */
+	rules_add_set(b, 6, count, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
+}
+
+/* Frames are counted apart: the same verdict, at another place (S11). */
+static unsigned int blocking_promise(const struct builder *b)
+{
+	return b->rs->family == FAMILY_INET ? 7 : 11;
+}
+
+void rules_add_log(struct builder *b)
+{
+	/* limit rate N/second log prefix "leakguard S7 " group G */
+	if (b->policy->log_group)
+		rules_add(b, blocking_promise(b), VERDICT_LOG, "a sample of what is blocked");
+}
+
+void rules_add_verdict_chain(struct builder *b, bool count)
+{
+	rules_add_chain(b, "verdict", HOOK_NONE);
+	rules_add_allowances(b, count);
+	rules_add_log(b);
+	/* drop */
+	rules_counted(rules_add(b, blocking_promise(b), VERDICT_DROP, "any other name traffic"),
+		      true);
+}
+
+/* th dport != 53 th dport != 853 VERDICT */
+struct rule *rules_add_other_port(struct builder *b, enum verdict verdict)
+{
+	char ports[RULESET_TEXT] = "";
+	size_t at = 0;
+	struct rule *r;
+
+	for (size_t i = 0; i < b->policy->ports_len; i++)
+		at += (size_t)snprintf(ports + at, sizeof(ports) - at, "%s%u", i ? "," : "",
+				       b->policy->ports[i]);
+	r = rules_add(b, 1, verdict, "any port but %s", ports);
+	rules_add_match(r, (struct match){ .kind = MATCH_OTHER_DPORT });
+	return r;
+}
+
+/*
+ * The hot path: all that other packets ever meet.  A later fragment has to be
+ * told first: for a field of two bytes the kernel takes whatever stands where
+ * the port would be (nft_payload_fast_eval()), and lets a name's bytes pass.
+ */
+void rules_add_hot_path(struct builder *b)
+{
+	static const enum match_kind has_port[] = { MATCH_HAS_PORT4, MATCH_HAS_PORT6 };
+	struct rule *r;
+
+	for (size_t i = 0; i < 2; i++) {
+		/* ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
+		/* exthdr frag missing th dport != 53 th dport != 853 accept */
+		r = rules_add_other_port(b, VERDICT_ACCEPT);
+		r->matches[r->matches_len++] = r->matches[0];
+		r->matches[0].kind = has_port[i];
+	}
+}
+
+/* meta l4proto udp goto verdict: other protocols have other things at the port's offset */
+void rules_add_protocols(struct builder *b)
+{
+	static const uint8_t protos[] = { IPPROTO_UDP, IPPROTO_TCP };
+
+	for (size_t i = 0; i < sizeof(protos); i++) {
+		struct rule *r = rules_add(b, 1, VERDICT_GOTO, "only %s goes further",
+					   proto_format(protos[i]));
+
+		r->target = "verdict";
+		rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = protos[i] });
+	}
+}
+
+/* ip frag-off & 0x1fff != 0 goto fragment; frag frag-off != 0 goto fragment */
+void rules_add_fragments(struct builder *b)
+{
+	static const enum match_kind kinds[] = { MATCH_LATER_FRAG4, MATCH_LATER_FRAG6 };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct rule *r = rules_add(b, 9, VERDICT_GOTO, "a later fragment has no port");
+
+		r->target = "fragment";
+		rules_add_match(r, (struct match){ .kind = kinds[i] });
+	}
+}
+
+/* Mode both, behind a tunnel's name: only approved resolvers. */
+void rules_add_approved_chains(struct builder *b)
+{
+	const bool inet = b->rs->family == FAMILY_INET;
+
+	if (b->policy->mode != POLICY_MODE_BOTH || !b->policy->tunnels_len)
+		return;
+	rules_add_chain(b, "approved", HOOK_NONE);
+	rules_add_resolvers(b, 4, inet);
+	if (!inet || b->policy->action != POLICY_ACTION_REJECT)
+		return;
+	rules_add_chain(b, "approved_early", HOOK_NONE);
+	rules_add_resolvers(b, 4, false);
+}

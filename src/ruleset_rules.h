@@ -1,0 +1,68 @@
+/*
+ * ruleset_rules.h - rules that several tables have, and how any is written down.  Pure.
+ *
+ * The part of ruleset.h that stands below its tables; for these only.
+ */
+#ifndef RULESET_RULES_H
+#define RULESET_RULES_H
+
+#include <stdbool.h>
+
+#include "ruleset.h"
+
+/* The ruleset under construction.  The first error sticks and every later call does nothing. */
+struct builder {
+	struct ruleset *rs;
+	const struct policy *policy;
+	int err;
+	struct rule scratch; /* what calls after an error write into */
+};
+
+void rules_add_chain(struct builder *b, const char *name, enum hook hook);
+
+/* A rule at the end of the chain begun last; its comment is "S<promise> ...".  Never NULL. */
+struct rule *__attribute__((format(printf, 4, 5)))
+rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const char *comment, ...);
+void rules_add_match(struct rule *rule, struct match match);
+struct rule *rules_counted(struct rule *rule, bool yes);
+
+/* Whether the ruleset has this set, and which it is. */
+bool rules_has_set(const struct builder *b, const char *name, size_t *ret_index);
+
+/* FIELDS @name VERDICT, if there is the set. */
+void rules_add_set(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
+		   const char *name, const char *comment);
+
+/* To an approved resolver: S5, or S4 behind a tunnel's name in mode both. */
+void rules_add_resolvers(struct builder *b, unsigned int promise, bool count);
+
+/* oifname @tunnel VERDICT, and one rule for each prefix. */
+void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
+		       const char *target);
+
+/* S2: what stays on this host, by the loopback device or towards a guest. */
+void rules_add_insides(struct builder *b, bool count);
+
+/* S2 to S6.  `count` is false where a later hook counts the same packet. */
+void rules_add_allowances(struct builder *b, bool count);
+void rules_add_log(struct builder *b);
+
+/* Chain "verdict": S2 to S6, and the drop, which is counted. */
+void rules_add_verdict_chain(struct builder *b, bool count);
+
+/* th dport != 53 th dport != 853 VERDICT */
+struct rule *rules_add_other_port(struct builder *b, enum verdict verdict);
+
+/* What is to be looked at: all but what can be seen to go to another port. */
+void rules_add_hot_path(struct builder *b);
+
+/* meta l4proto udp goto verdict; the same for tcp */
+void rules_add_protocols(struct builder *b);
+
+/* Later fragments: goto fragment. */
+void rules_add_fragments(struct builder *b);
+
+/* Mode both, behind a tunnel's name: only approved resolvers. */
+void rules_add_approved_chains(struct builder *b);
+
+#endif
