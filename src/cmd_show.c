@@ -109,6 +109,7 @@ static void print_links(const struct status *st)
 		[LINK_COVER_CARRIER] = "carries a tunnel, frames not covered",
 		[LINK_COVER_NONE] = "frames not covered: ",
 	};
+	char name[IFNAMSIZ];
 	size_t shown = 0;
 
 	for (size_t i = 0; i < st->net.links_len; i++) {
@@ -118,7 +119,8 @@ static void print_links(const struct status *st)
 		if (st->net.links_len > SHOWN_LINKS && l->cover == LINK_COVER_COVERED)
 			continue;
 		if (shown++ < SHOWN_LINKS)
-			printf("link      %-24s %s%s\n", l->link->name, words[l->cover],
+			printf("link      %-24s %s%s\n",
+			       text_quotable(l->link->name, name, sizeof(name)), words[l->cover],
 			       l->why ?: "");
 	}
 	if (shown > SHOWN_LINKS || shown < st->net.links_len)

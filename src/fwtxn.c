@@ -147,9 +147,12 @@ uint32_t fwtxn_hook(enum family family, enum hook hook)
 
 void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 {
+	char shown[IFNAMSIZ];
 	struct nlmsghdr *nlh =
 		begin_message(t, NFT_MSG_NEWCHAIN, NLM_F_CREATE, MESSAGE_ROOM, "chain %s%s%s",
-			      chain->name, chain->device ? " of link " : "", chain->device ?: "");
+			      chain->name, chain->device ? " of link " : "",
+			      chain->device ? text_quotable(chain->device, shown, sizeof(shown)) :
+					      "");
 	struct nlattr *hook;
 
 	if (!nlh)

@@ -499,11 +499,14 @@ static void warn_ipv6(struct fwsock *fs, struct status *st)
 
 static void warn_links(struct status *st)
 {
+	char name[IFNAMSIZ];
+
 	for (size_t i = 0; st->egress && i < st->net.links_len; i++)
 		if (st->links[i].cover == LINK_COVER_NONE)
 			warn(st, WARNING_LINK_UNCOVERED,
 			     "frames that go round the IP stack leave through %s unjudged: %s",
-			     st->links[i].link->name, st->links[i].why);
+			     text_quotable(st->links[i].link->name, name, sizeof(name)),
+			     st->links[i].why);
 }
 
 static int read_around(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
