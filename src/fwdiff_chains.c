@@ -1,0 +1,206 @@
+/* Chains: which are there, which are missing, whose rules differ. */
+#include "fwdiff_judge.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libnftnl/rule.h>
+#include <linux/netfilter.h>
+
+#include "fwexpr.h"
+#include "fwread.h"
+#include "fwtxn.h"
+
+void diff_fini(struct diff *d)
+{
+	free(d->chains);
+	free(d->kept);
+}
+
+static bool is_kept(const struct diff *d, const struct fwchain *chain)
+{
+	return d->kept[chain - d->have->chains];
+}
+
+bool diff_wants_chain(const struct diff *d, const char *name)
+{
+	for (size_t i = 0; i < d->want->chains_len; i++)
+		if (d->want->chains[i].hook != HOOK_EGRESS &&
+		    !strcmp(d->want->chains[i].name, name))
+			return true;
+	return false;
+}
+
+static bool same_nature(const struct diff *d, const struct fwchain *have, const struct chain *want)
+{
+	if (have->base != (want->hook != HOOK_NONE))
+		return false;
+	return !have->base || (have->hook == fwtxn_hook(d->want->family, want->hook) &&
+			       have->priority == ruleset_priority(d->want->family) &&
+			       have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
+}
+
+static int compare_by_device(const void *va, const void *vb)
+{
+	const struct fwchain *a = *(const struct fwchain *const *)va;
+	const struct fwchain *b = *(const struct fwchain *const *)vb;
+
+	return strcmp(a->device, b->device);
+}
+
+/* The kernel's chains of links, sorted by these. */
+struct device_index {
+	const struct fwchain **chains; /* owned */
+	size_t len;
+};
+
+static int index_devices(const struct diff *d, struct device_index *ret_index)
+{
+	struct device_index index = { calloc(d->have->chains_len + 1, sizeof(*index.chains)), 0 };
+
+	if (!index.chains)
+		return -ENOMEM;
+	for (size_t i = 0; i < d->have->chains_len; i++)
+		if (d->have->chains[i].device)
+			index.chains[index.len++] = &d->have->chains[i];
+	qsort(index.chains, index.len, sizeof(*index.chains), compare_by_device);
+	*ret_index = index;
+	return 0;
+}
+
+static const struct fwchain *find_device(const struct diff *d, const struct device_index *index,
+					 const struct chain *want)
+{
+	const struct fwchain key = { .device = (char *)want->device }, *pkey = &key;
+	const struct fwchain **found = bsearch(&pkey, index->chains, index->len,
+					       sizeof(*index->chains), compare_by_device);
+
+	return found && same_nature(d, *found, want) ? *found : NULL;
+}
+
+static struct wanted *add_wanted(struct diff *d, const struct chain *chain, const char *name,
+				 const struct fwchain *have)
+{
+	struct wanted *w = &d->chains[d->chains_len++];
+
+	w->chain = *chain;
+	snprintf(w->name, sizeof(w->name), "%s", have ? have->name : name);
+	w->chain.name = w->name;
+	w->have = have;
+	if (have)
+		d->kept[have - d->have->chains] = true;
+	return w;
+}
+
+/* FWDIFF_LINKS_ASIDE: one that has a link, and one that lost it. */
+static void keep_device(struct diff *d, const struct chain *model, const struct fwchain *have)
+{
+	struct chain chain = *model;
+
+	chain.device = have->device;
+	if (have->base && same_nature(d, have, model) && have->devices_len < 2)
+		add_wanted(d, &chain, have->name, have);
+}
+
+/* A new chain of a link must not take the name of one that stays. */
+static void avoid_names(struct diff *d)
+{
+	for (size_t i = 0; i < d->chains_len; i++) {
+		struct wanted *w = &d->chains[i];
+		const struct fwchain *other;
+
+		for (unsigned int n = 2; !w->have && w->chain.device; n++) {
+			other = fwtable_chain(d->have, w->name);
+			if ((!other || !is_kept(d, other)) && !diff_wants_chain(d, w->name))
+				break;
+			ruleset_device_chain(&(struct device){ .index = w->index }, w->name);
+			snprintf(w->name + strlen(w->name), 8, "x%u", n % 1000);
+		}
+	}
+}
+
+/* One for each chain of the ruleset, and for each link of the one of hook HOOK_EGRESS. */
+static int list_chains(struct diff *d)
+{
+	const struct ruleset *want = d->want;
+	struct device_index index;
+	char name[RULESET_NAME];
+	int err;
+
+	d->chains = calloc(want->chains_len + want->devices_len + d->have->chains_len + 1,
+			   sizeof(*d->chains));
+	d->kept = calloc(d->have->chains_len + 1, sizeof(*d->kept));
+	if (!d->chains || !d->kept)
+		return -ENOMEM;
+	err = index_devices(d, &index);
+	for (size_t i = 0; !err && i < want->chains_len; i++) {
+		struct chain chain = want->chains[i];
+
+		if (chain.hook != HOOK_EGRESS) {
+			add_wanted(d, &chain, chain.name, fwtable_chain(d->have, chain.name));
+			continue;
+		}
+		for (size_t k = 0; d->links_aside && k < d->have->chains_len; k++)
+			keep_device(d, &chain, &d->have->chains[k]);
+		for (size_t k = 0; !d->links_aside && k < want->devices_len; k++) {
+			chain.device = want->devices[k].name;
+			add_wanted(d, &chain, ruleset_device_chain(&want->devices[k], name),
+				   find_device(d, &index, &chain))
+				->index = want->devices[k].index;
+		}
+	}
+	if (!err) {
+		free(index.chains);
+		avoid_names(d);
+	}
+	return err;
+}
+
+/* Whether the kernel's chain has exactly these rules.  0 or -ENOMEM. */
+static int compare_rules(const struct diff *d, const struct fwchain *have, const struct chain *want,
+			 bool *ret_same)
+{
+	*ret_same = have->rules_len == want->rules_len;
+	for (size_t i = 0; *ret_same && i < want->rules_len; i++) {
+		struct nftnl_rule *rule;
+		char *text;
+		int err = fwexpr_build_rule(RULESET_TABLE, d->want, want, &want->rules[i], &rule);
+
+		if (err)
+			return err;
+		err = fwexpr_format_rule(rule, &text);
+		nftnl_rule_free(rule);
+		if (err)
+			return err;
+		*ret_same = !strcmp(text, have->rules[i]);
+		free(text);
+	}
+	return 0;
+}
+
+int diff_judge_chains(struct diff *d)
+{
+	bool remake = false, same;
+	int err = list_chains(d);
+
+	for (size_t i = 0; !err && i < d->chains_len; i++) {
+		struct wanted *w = &d->chains[i];
+
+		if (!w->have) {
+			w->change = CHANGE_ADD;
+		} else if (!same_nature(d, w->have, &w->chain)) {
+			w->change = CHANGE_REMAKE;
+			remake = true;
+		} else {
+			err = compare_rules(d, w->have, &w->chain, &same);
+			w->change = same ? CHANGE_NONE : CHANGE_REFILL;
+		}
+	}
+	/* A chain that is made anew must not be jumped to meanwhile: all are refilled. */
+	for (size_t i = 0; remake && i < d->chains_len; i++)
+		if (d->chains[i].change == CHANGE_NONE)
+			d->chains[i].change = CHANGE_REFILL;
+	return err;
+}
