@@ -203,7 +203,11 @@ int fwdiff_build(const struct fwtables *have, const struct ruleset want[FAMILIES
 
 	for (enum family f = 0; !err && f < FAMILIES; f++) {
 		struct diff d = {
-			.have = &have->of[f], .want = &want[f], .txn = txn, .flags = flags
+			.have = &have->of[f],
+			.want = &want[f],
+			.txn = txn,
+			.own = flags & FWDIFF_OWN,
+			.links_aside = flags & FWDIFF_LINKS_ASIDE,
 		};
 		const size_t before = fwtxn_len(txn);
 
