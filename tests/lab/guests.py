@@ -446,11 +446,13 @@ def wait_frames(guard, timeout=5, **expected):
 
 
 def chain_handles(namespace):
-    """{name of an egress chain: the number it was born with}"""
+    """{link: the number its egress chain was born with}"""
     done = namespace.run(["nft", "-a", "list", "table", "netdev",
                           "leakguard"])
-    return dict(re.findall(r"chain (egress_\d+) \{ # handle (\d+)",
-                           done.stdout))
+    found = re.findall(r'# handle (\d+)\n\s+type filter hook egress '
+                       r'device "?([^" ]+)', done.stdout)
+    assert len(found) == len({link for _, link in found}), found
+    return {link: number for number, link in found}
 
 
 def has_kind(kind):

@@ -5,6 +5,7 @@ provider's capture at the other end of each link tells what got out.
 """
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -62,6 +63,16 @@ def _remake(lab, wait):
     wire(lab, "eth1")
 
 
+def _renumber(lab, _):
+    with lab.host.inside():
+        index = socket.if_nametoindex("eth1")
+    lab.host.ip("link del eth1")
+    netns.ip(f"link add eth9 index {index} netns host type veth peer name "
+             "eth9 netns isp2")
+    netns.ip("link set eth9 up", namespace="isp2")
+    lab.host.ip("link set eth9 up")
+
+
 RENAME = ("link set eth1 down", "link set eth1 name eth7", "link set eth7 up")
 ENSLAVE = ("link add brx type bridge", "link set brx up",
            "link set eth1 master brx")
@@ -86,6 +97,7 @@ CHANGES = {
     "deleted and made again": (_remake, {"eth1": "eth1"}),
     "deleted and made again at once": (
         lambda lab, _: _remake(lab, None), {"eth1": "eth1"}),
+    "its number goes to another": (_renumber, {"eth9": "eth9"}),
     "down and up": (("link set eth1 down", "link set eth1 up"),
                     {"eth1": "eth1"}),
 }
@@ -106,17 +118,14 @@ def test_change(lab, guard, wired, change, record_property):
     what, expected = CHANGES[change]
     guard.enable(tunnel="tun0", watch=True)
     wait_frames(guard, eth1="covered", eth2="covered", wan0="covered")
-    before, others = chain_handles(lab.host), indices(guard) - {"eth1", "eth2"}
+    before = chain_handles(lab.host)
 
     def wait_gone(link):
         netns.wait_until(lambda: link not in frames_of(guard),
                          f"{link} has gone")
 
     started = time.monotonic()
-    if callable(what):
-        what(lab, wait_gone)
-    else:
-        lab.host.ip(*what)
+    make(lab, what, wait_gone)
     wait_frames(guard, **{link: "covered" for link in expected})
     took = time.monotonic() - started
     record_property("ms", round(took * 1000))
@@ -124,23 +133,39 @@ def test_change(lab, guard, wired, change, record_property):
     for link, far in expected.items():
         assert leaks(lab, link, wired, far) == NONE
     after = chain_handles(lab.host)
-    assert others and all(before[chain(guard, link)] == after[chain(
-        guard, link)] for link in others)
+    assert set(after) == {link for link, what in frames_of(guard).items()
+                          if what == "covered"}
+    others = before.keys() - {"eth1", "eth2"}
+    assert {"wan0", "lan0"} <= others
+    assert all(before[link] == after[link] for link in others)
     watcher = guard.watcher
     assert watcher["undone"] == 0 and not watcher["stale"]
     assert leaks(lab, "wan0", lab.isp, "cust0") == NONE
 
 
-def indices(guard):
-    """The names of the links that have chains."""
-    return {name for name, what in frames_of(guard).items()
-            if what == "covered"}
+def make(lab, what, wait=None):
+    if callable(what):
+        what(lab, wait)
+    else:
+        lab.host.ip(*what)
 
 
-def chain(guard, link):
-    index, = (one["index"] for one in guard.status()["links"]
-              if one["name"] == link)
-    return f"egress_{index}"
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_without_a_watcher(lab, guard, wired, change):
+    """Nobody hooks anew: status says what the kernel does, whatever it is;
+    the next enable puts it right."""
+    what, expected = CHANGES[change]
+    guard.enable(tunnel="tun0")
+    make(lab, what)
+    found = frames_of(guard)
+    for link in expected.keys() - {"brx"}:  # what leaves brx leaves eth1
+        far = expected[link]
+        out = {"covered": NONE, "uncovered": WAYS}[found[link]]
+        assert leaks(lab, link, wired, far) == out
+    guard.enable(tunnel="tun0")
+    for link, far in expected.items():
+        assert frames_of(guard)[link] == "covered"
+        assert leaks(lab, link, wired, far) == NONE
 
 
 def test_a_tunnel_that_loses_its_name(lab, guard, veth_tunnel):

@@ -11,13 +11,17 @@ import pytest
 
 import guests
 import labnet
+import netns
 import systems
+from capture import Capture
+from frames import LINKS, PACKETS, Wire
 from guests import (BOX, GUESTS, NONE, TAP_FAR, WAYS, Device, ask, bridged,
                     child, container, harmless, large_udp, reaches, shoot)
 from resolvers import Resolver
 
 PUBLIC = labnet.RESOLVERS["public"]
 APPROVED = labnet.RESOLVERS["approved"]
+INSIDE = labnet.RESOLVERS["inside"]
 GATEWAY = labnet.GATEWAY
 
 needs_nf_call = pytest.mark.skipif(
@@ -147,6 +151,25 @@ def test_lease(lab, guard, shape):
             client.stop()
 
 
+@only_at_the_link
+def test_frames_of_guests(lab, guard, shape):
+    """By packet sockets of the guest's own, of every shape."""
+    if "nf-call" in shape.shape:  # and what is in tags as well
+        lab.host.sysctl(**{f"net__bridge__bridge-nf-filter-{kind}-tagged": 1
+                           for kind in ("vlan", "pppoe")})
+    wire = Wire(types.SimpleNamespace(host=shape, isp=lab.isp), "eth0")
+    frames = (wire.frames(PACKETS)
+              + wire.frames(["plain", "options"], LINKS))
+    seen = wire.seen("raw", frames)
+    if "nf-call" in shape.shape:  # the host puts fragments together
+        assert len(seen) > 0.9 * len(frames), "control"
+    else:
+        assert len(seen) == len(frames), "control"
+    guard.enable(tunnel="tun0")
+    assert not wire.are_seen("raw", frames)
+    assert wire.are_seen("raw", wire.frames(ports=(9, 443)))
+
+
 # --- the bridge and what is below it ----------------------------------------
 
 @nf_calls
@@ -189,6 +212,33 @@ def test_resolver_by_the_parent_of_a_macvlan(lab, guard):
         assert ask(lab, guest, PUBLIC) == (NONE, NONE)
         guard.enable(tunnel="tun0", resolver=via(APPROVED, "lan0"))
         assert ask(lab, guest, APPROVED) == (NONE, NONE)
+
+
+def test_resolver_by_a_bridge_whose_ports_change(lab, guard):
+    """A port lets out what the bridge does, as long as it is one."""
+    with bridged(lab), guests.second_provider() as isp2:
+        guests.wire(lab, "eth1")
+        with Capture(isp2, "eth1") as capture:
+            assert shoot(lab.host, "eth1", capture) == WAYS
+            guard.enable(tunnel="tun0", resolver=via(TAP_FAR, "br0"),
+                         watch=True)
+            for change, expected in (("nomaster", NONE), ("master br0", WAYS),
+                                     ("nomaster", NONE)):
+                lab.host.ip(f"link set eth1 {change}")
+                netns.wait_until(lambda out=expected: out == shoot(
+                    lab.host, "eth1", capture), f"{change}: {expected}")
+
+
+@pytest.mark.parametrize("shape", ["bridged", "macvlan bridge"],
+                         indirect=True)
+def test_pinned(lab, guard, shape, make_tunnel):
+    """What the host's routes once led inside is closed to guests as well."""
+    guard.enable(tunnel="tun0", resolver=[*INSIDE], watch=True)
+    assert reaches(lab, shape, INSIDE)
+    tunnel = make_tunnel("veth").up()
+    netns.wait_until(lambda: ask(lab, shape, INSIDE).seen == NONE, "pinned")
+    tunnel.down()
+    assert ask(lab, shape, INSIDE) == (NONE, NONE)
 
 
 # --- name servers in guests -------------------------------------------------
