@@ -123,25 +123,36 @@ static void add_goto(struct builder *b, struct match first, const struct match *
 
 /* --- frames that are read at fixed places --- */
 
+static const uint16_t protos[] = { IPPROTO_UDP, IPPROTO_TCP };
+
 static void add_ip4_chain(struct builder *b, const struct place *place)
 {
 	static const uint16_t plain = 0x45, first = 0; /* version 4, no options; offset 0 */
-	const int at = place->at;
+	static const uint16_t ah = IPPROTO_AH;
+	const int at = place->at, proto = at + 9, behind = at + 20;
 	struct rule *r;
 
 	rules_add_chain(b, place->ip4, HOOK_NONE);
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol");
-	rules_add_match(r, raw_none_of(place->base, at + 9, hiding4, hiding_len(b, hiding4)));
-	r = rules_add(b, 1, VERDICT_ACCEPT, "another port");
-	rules_add_match(r, raw(place->base, at, 1, &plain));
-	rules_add_match(r, raw_masked(place->base, at + 6, 2, 0x1fff, &first));
-	rules_add_match(r, raw_other_port(place->base, at + 20));
+	rules_add_match(r, raw_none_of(place->base, proto, hiding4, hiding_len(b, hiding4)));
+	for (size_t i = 0; i < 2; i++) {
+		r = rules_add(b, 1, VERDICT_ACCEPT, "another port");
+		rules_add_match(r, raw(place->base, at, 1, &plain));
+		rules_add_match(r, raw(place->base, proto, 1, &protos[i]));
+		rules_add_match(r, raw_masked(place->base, at + 6, 2, 0x1fff, &first));
+		rules_add_match(r, raw_other_port(place->base, behind));
+	}
+	if (b->policy->frames == FRAMES_STRICT) {
+		r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol, authenticated");
+		rules_add_match(r, raw(place->base, at, 1, &plain));
+		rules_add_match(r, raw(place->base, proto, 1, &ah));
+		rules_add_match(r, raw_none_of(place->base, behind, protos, 2));
+	}
 	add_drop(b, "a name query, or one could hide here");
 }
 
 static void add_ip6_chain(struct builder *b, const struct place *place)
 {
-	static const uint16_t protos[] = { IPPROTO_UDP, IPPROTO_TCP };
 	const int at = place->at, next = at + 6, behind = at + 40;
 	const uint8_t n = hiding_len(b, hiding6);
 	struct rule *r;
@@ -252,8 +263,6 @@ static void add_odd_chain(struct builder *b, const struct parts *parts)
 /* frames = strict: what is authenticated cannot be told from what is hidden behind that. */
 static void add_ah_rules(struct builder *b)
 {
-	static const uint16_t protos[] = { IPPROTO_UDP, IPPROTO_TCP };
-
 	for (size_t i = 0; b->policy->frames == FRAMES_STRICT && i < 2; i++) {
 		/* meta l4proto ah @th,0,8 17 drop */
 		struct rule *r = rules_counted(rules_add(b, 11, VERDICT_DROP,
