@@ -260,19 +260,23 @@ static void add_odd_chain(struct builder *b, const struct parts *parts)
 
 /* --- frames of IPv4 and IPv6 --- */
 
-/* frames = strict: what is authenticated cannot be told from what is hidden behind that. */
+/*
+ * frames = strict: what is behind an authentication header is not looked at.  (By
+ * what it is not: nft 1.0.6 dies of a rule that says what it is.)
+ */
 static void add_ah_rules(struct builder *b)
 {
-	for (size_t i = 0; b->policy->frames == FRAMES_STRICT && i < 2; i++) {
-		/* meta l4proto ah @th,0,8 17 drop */
-		struct rule *r = rules_counted(rules_add(b, 11, VERDICT_DROP,
-							 "%s behind an authentication header",
-							 proto_format((uint8_t)protos[i])),
-					       true);
+	struct rule *r;
 
-		rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = IPPROTO_AH });
-		rules_add_match(r, raw(RAW_TRANSPORT, 0, 1, &protos[i]));
-	}
+	if (b->policy->frames != FRAMES_STRICT)
+		return;
+	/* meta l4proto ah @th,0,8 != 17 @th,0,8 != 6 return */
+	r = rules_add(b, 1, VERDICT_RETURN, "another protocol, authenticated");
+	rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = IPPROTO_AH });
+	rules_add_match(r, raw_none_of(RAW_TRANSPORT, 0, protos, 2));
+	/* meta l4proto ah drop */
+	r = rules_counted(rules_add(b, 11, VERDICT_DROP, "behind an authentication header"), true);
+	rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = IPPROTO_AH });
 }
 
 static void add_name_chain(struct builder *b)

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 
 #include "ruleset.h"
@@ -122,7 +123,8 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		fputs("meta l4proto != udp meta l4proto != tcp ", out);
 		break;
 	case MATCH_L4PROTO:
-		fprintf(out, "meta l4proto %s ", proto_format(m->proto));
+		fprintf(out, "meta l4proto %s ",
+			m->proto == IPPROTO_AH ? "ah" : proto_format(m->proto));
 		break;
 	case MATCH_FAMILY:
 		if (rs->family == FAMILY_INET)
