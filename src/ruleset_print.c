@@ -96,16 +96,6 @@ static void print_raw(const struct ruleset *rs, const struct raw *raw, FILE *out
 	}
 }
 
-/*
- * In a bridge table nft would look for the type of a frame where a VLAN's tag
- * may stand; the kernel knows it.
- */
-static void print_protocol(const struct ruleset *rs, bool ip6, FILE *out)
-{
-	if (rs->family == FAMILY_BRIDGE)
-		fprintf(out, "meta protocol %s ", ip6 ? "ip6" : "ip");
-}
-
 static void print_match(const struct ruleset *rs, const struct match *m, FILE *out)
 {
 	char text[POLICY_TEXT];
@@ -141,9 +131,6 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_SET:
 		set = &rs->sets[m->set];
 		for (size_t i = 0; i < set->fields_len; i++)
-			if (set->fields[i] == FIELD_DADDR4 || set->fields[i] == FIELD_DADDR6)
-				print_protocol(rs, set->fields[i] == FIELD_DADDR6, out);
-		for (size_t i = 0; i < set->fields_len; i++)
 			fprintf(out, "%s%s ", i ? ". " : "", fields[set->fields[i]].match);
 		fprintf(out, "@%s ", set->name);
 		break;
@@ -157,14 +144,12 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		fputs("meta mark != 0x00000000 ", out);
 		break;
 	case MATCH_HAS_PORT4:
-		print_protocol(rs, false, out);
 		fputs("ip frag-off & 8191 == 0 ", out);
 		break;
 	case MATCH_HAS_PORT6:
 		fputs("exthdr frag missing ", out);
 		break;
 	case MATCH_LATER_FRAG4:
-		print_protocol(rs, false, out);
 		fputs("ip frag-off & 8191 != 0 ", out);
 		break;
 	case MATCH_LATER_FRAG6:
