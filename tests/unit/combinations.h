@@ -34,12 +34,30 @@ static const char *const some_logs[] = { "", "log-group = 5\n" };
 
 static const char *const some_kinds[] = { "", "tunnel-kind = wireguard\n" };
 
+/* Of these one is taken by chance, as it were: each pair with another choice comes. */
+static const char *const some_frames[] = { "", "frames = strict\n" };
+static const char *const some_insides[] = { "", "inside = docker0\ninside = veth*\n" };
+
+/* eth1 stands below br0, eth2 below bond0; what is no link of ours below stands alone. */
+static struct link some_of_links[] = {
+	{ .index = 1, .name = "lo" },
+	{ .index = 2, .name = "eth0" },
+	{ .index = 3, .name = "wg0", .kind = "wireguard" },
+	{ .index = 4, .name = "br0", .kind = "bridge" },
+	{ .index = 5, .name = "eth1", .master = 4 },
+	{ .index = 6, .name = "bond0", .kind = "bond" },
+	{ .index = 7, .name = "eth2", .master = 6 },
+	{ .index = 8, .name = "docker0", .kind = "bridge" },
+};
+static const struct netstate some_net = { .links = some_of_links, .links_len = LEN(some_of_links) };
+
 #define PINNED "10.64.0.9 fd64::9"
 
 struct combination {
 	char text[1024]; /* the configuration */
 	struct policy policy;
-	struct ruleset rules;
+	struct parts parts;
+	struct ruleset rules[FAMILIES];
 	bool paused;
 };
 
@@ -68,10 +86,13 @@ static inline void combination_init(struct combination *c, size_t i)
 {
 	struct addr addrs[2];
 	const struct pins pins = test_pins_of(addrs);
+	const uint32_t chance = (uint32_t)i * 2654435761u >> 29; /* Knuth's: 3 bits */
 	enum fragments how;
 
 	c->text[0] = '\0';
 	c->paused = false;
+	strcat(c->text, some_frames[chance & 1]);
+	strcat(c->text, some_insides[chance >> 1 & 1]);
 	strcat(c->text, pick(&i, some_tunnels, LEN(some_tunnels)));
 	strcat(c->text, pick(&i, some_resolvers, LEN(some_resolvers)));
 	strcat(c->text, pick(&i, some_links, LEN(some_links)));
@@ -87,12 +108,16 @@ static inline void combination_init(struct combination *c, size_t i)
 	how = (enum fragments)(FRAGMENTS_DEFRAG + i % 3);
 	snprintf(strchr(c->text, '\0'), 32, "fragments = %s\n", fragments_format(how));
 	c->policy = policy_from_lines(c->text);
-	assert_int_equal(ruleset_build(&c->policy, &pins, how, &c->rules), 0);
+	c->parts = (struct parts){ .fragments = how,
+				   .egress = PART_HAS,
+				   .bridge = PART_HAS,
+				   .route = chance >> 2 ? PART_LACKS : PART_HAS };
+	assert_int_equal(rulesets_build(&c->policy, &pins, &some_net, &c->parts, c->rules), 0);
 }
 
 static inline void combination_fini(struct combination *c)
 {
-	ruleset_fini(&c->rules);
+	rulesets_fini(c->rules);
 	policy_fini(&c->policy);
 }
 

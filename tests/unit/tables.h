@@ -12,7 +12,7 @@
 #include "fwread.h"
 #include "fwtxn.h"
 
-/* --- a table as fwtable_read() gives it after these rules were installed --- */
+/* --- tables as fwtables_read() gives them after these rules were installed --- */
 
 static inline void *grown(void *list, size_t len, size_t size)
 {
@@ -24,8 +24,9 @@ static inline void *grown(void *list, size_t len, size_t size)
 }
 
 static inline struct fwchain *add_chain(struct fwtable *t, const char *name, uint32_t hook,
-					bool base)
+					int priority, const char *device)
 {
+	const bool base = priority != 0;
 	struct fwchain *c;
 
 	t->chains = grown(t->chains, t->chains_len, sizeof(*t->chains));
@@ -35,8 +36,10 @@ static inline struct fwchain *add_chain(struct fwtable *t, const char *name, uin
 	if (base) {
 		c->hook = hook;
 		c->policy = NF_ACCEPT;
-		c->priority = RULESET_PRIORITY;
+		c->priority = priority;
 		c->type = strdup("filter");
+		c->device = device ? strdup(device) : NULL;
+		c->devices_len = device != NULL;
 	}
 	return c;
 }
@@ -62,11 +65,17 @@ static inline void add_object(struct fwtable *t, const char *name, uint32_t type
 }
 
 static inline void add_chain_of(struct fwtable *t, const struct ruleset *rs,
-				const struct chain *chain)
+				const struct chain *chain, const struct device *device)
 {
+	/* NF_BR_FORWARD is NF_INET_FORWARD, too; NF_NETDEV_EGRESS is 1. */
 	static const uint32_t hooks[] = { 0, NF_INET_POST_ROUTING, NF_INET_LOCAL_OUT,
-					  NF_INET_FORWARD };
-	struct fwchain *c = add_chain(t, chain->name, hooks[chain->hook], chain->hook != HOOK_NONE);
+					  NF_INET_FORWARD, 1 };
+	const int priority = chain->hook == HOOK_NONE	 ? 0 :
+			     rs->family == FAMILY_INET ? RULESET_PRIORITY :
+							 RULESET_FRAME_PRIORITY;
+	char name[RULESET_NAME];
+	struct fwchain *c = add_chain(t, device ? ruleset_device_chain(device, name) : chain->name,
+				      hooks[chain->hook], priority, device ? device->name : NULL);
 
 	for (size_t i = 0; i < chain->rules_len; i++) {
 		struct nftnl_rule *rule;
@@ -83,11 +92,18 @@ static inline void add_chain_of(struct fwtable *t, const struct ruleset *rs,
 
 static inline struct fwtable table_of(const struct ruleset *rs)
 {
-	struct fwtable t = { .present = true, .generation = 1 };
+	struct fwtable t = { .present = rs->chains_len };
 	char name[RULESET_NAME];
 
-	for (size_t i = 0; i < rs->chains_len; i++)
-		add_chain_of(&t, rs, &rs->chains[i]);
+	if (!t.present)
+		return t;
+	for (size_t i = 0; i < rs->chains_len; i++) {
+		if (rs->chains[i].hook != HOOK_EGRESS)
+			add_chain_of(&t, rs, &rs->chains[i], NULL);
+		else
+			for (size_t k = 0; k < rs->devices_len; k++)
+				add_chain_of(&t, rs, &rs->chains[i], &rs->devices[k]);
+	}
 	for (size_t i = 0; i < rs->sets_len; i++) {
 		const struct set *from = &rs->sets[i];
 		struct fwset *to = add_set(&t, from->name);
@@ -107,6 +123,15 @@ static inline struct fwtable table_of(const struct ruleset *rs)
 		snprintf(name, sizeof(name), "S%u", rs->counters[i]);
 		add_object(&t, name, NFT_OBJECT_COUNTER);
 	}
+	return t;
+}
+
+static inline struct fwtables tables_of(const struct ruleset rules[FAMILIES])
+{
+	struct fwtables t = { .generation = 1 };
+
+	for (enum family f = 0; f < FAMILIES; f++)
+		t.of[f] = table_of(&rules[f]);
 	return t;
 }
 
@@ -138,21 +163,57 @@ static inline struct ruleset rules_of(const char *lines)
 	return rs;
 }
 
-/* Returns whether a dump that had not settled could be all that differs. */
-static inline bool diff(const struct fwtable *have, const struct ruleset *want, bool own,
-			char *ret_notes, size_t size)
+/* Of all tables: `lines` is a policy, of a host with these links. */
+static inline void all_rules_of(const char *lines, const struct netstate *ns,
+				struct ruleset ret_rules[FAMILIES])
 {
-	bool settling = true;
+	const struct parts parts = { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_HAS };
+	const struct pins none = { 0 };
+	struct policy p = policy_from_lines(lines);
+
+	assert_int_equal(rulesets_build(&p, &none, ns, &parts, ret_rules), 0);
+	policy_fini(&p);
+}
+
+static inline struct fwdiff_found diff_all(const struct fwtables *have,
+					   const struct ruleset want[FAMILIES], unsigned int flags,
+					   char *ret_notes, size_t size)
+{
+	struct fwdiff_found found = { true, true };
 	struct fwtxn txn;
 	size_t at = 0;
 
 	fwtxn_init(&txn);
-	assert_int_equal(fwdiff_build(have, want, own, &txn, &settling), 0);
+	assert_int_equal(fwdiff_build(have, want, flags, &txn, &found), 0);
 	ret_notes[0] = '\0';
 	for (size_t i = 0; i < fwtxn_len(&txn) && at < size; i++)
 		at += (size_t)snprintf(ret_notes + at, size - at, "%s\n", txn.notes[i].text);
+	assert_true(at < size);
 	fwtxn_fini(&txn);
-	return settling;
+	return found;
+}
+
+/* Of table inet alone: the transaction, initialised here. */
+static inline struct fwdiff_found build_diff(const struct fwtable *have, const struct ruleset *want,
+					     bool own, struct fwtxn *txn)
+{
+	const struct fwtables all = { .of = { *have }, .generation = 1 };
+	const struct ruleset wants[FAMILIES] = { *want };
+	struct fwdiff_found found = { true, true };
+
+	fwtxn_init(txn);
+	assert_int_equal(fwdiff_build(&all, wants, own ? FWDIFF_OWN : 0, txn, &found), 0);
+	return found;
+}
+
+/* Returns whether a dump that had not settled could be all that differs. */
+static inline bool diff(const struct fwtable *have, const struct ruleset *want, bool own,
+			char *ret_notes, size_t size)
+{
+	const struct fwtables all = { .of = { *have }, .generation = 1 };
+	const struct ruleset wants[FAMILIES] = { *want };
+
+	return diff_all(&all, wants, own ? FWDIFF_OWN : 0, ret_notes, size).settling;
 }
 
 static inline void assert_diff_own(const struct fwtable *have, const struct ruleset *want, bool own,

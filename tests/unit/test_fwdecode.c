@@ -4,12 +4,20 @@
 #include "fwdecode.h"
 #include "tables.h"
 
-static struct policy decoded(const struct fwtable *table)
+static struct policy decoded_all(const struct fwtables *tables)
 {
 	struct policy p;
 
-	assert_int_equal(fwdecode_policy(table, &p), 0);
+	assert_int_equal(fwdecode_policy(tables, &p), 0);
 	return p;
+}
+
+/* Where table inet is the only one. */
+static struct policy decoded(const struct fwtable *table)
+{
+	const struct fwtables tables = { .of = { *table }, .generation = 1 };
+
+	return decoded_all(&tables);
 }
 
 /*
@@ -23,26 +31,33 @@ static void test_round_trip(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < COMBINATIONS; i += 13) {
-		struct fwtable first, second;
+		struct fwtables first, second;
+		struct parts parts;
 		struct policy p;
-		struct ruleset rules;
+		struct ruleset rules[FAMILIES];
+		char notes[8192];
 
 		combination_init(&c, i);
-		first = table_of(&c.rules);
-		p = decoded(&first);
-		assert_row(p.fragments == c.rules.fragments, c.text, "fragments");
+		first = tables_of(c.rules);
+		p = decoded_all(&first);
+		parts = c.parts;
+		parts.fragments = p.fragments;
+		assert_row(p.fragments == c.parts.fragments, c.text, "fragments");
+		assert_row(p.frames == c.policy.frames, c.text, "frames");
+		assert_row(p.insides_len == c.policy.insides_len, c.text, "%zu insides",
+			   p.insides_len);
 		assert_row(p.mode == c.policy.mode || !c.policy.tunnels_len, c.text, "mode");
 		assert_row(p.kinds_len == (c.policy.tunnels_len ? c.policy.kinds_len : 0), c.text,
 			   "%zu kinds", p.kinds_len);
-		assert_int_equal(ruleset_build(&p, &none, p.fragments, &rules), 0);
-		second = table_of(&rules);
+		assert_int_equal(rulesets_build(&p, &none, &some_net, &parts, rules), 0);
+		second = tables_of(rules);
 		/* Without tunnels mode both has no rule of its own. */
-		if (c.policy.tunnels_len)
-			assert_diff(&second, &c.rules, c.text, "");
-		ruleset_fini(&rules);
+		diff_all(&second, c.rules, 0, notes, sizeof(notes));
+		assert_row(!*notes || !c.policy.tunnels_len, c.text, "differs by\n%s", notes);
+		rulesets_fini(rules);
 		policy_fini(&p);
-		fwtable_fini(&first);
-		fwtable_fini(&second);
+		fwtables_fini(&first);
+		fwtables_fini(&second);
 		combination_fini(&c);
 	}
 }

@@ -84,7 +84,7 @@ static void test_flags(void **state)
 		int left;
 
 		combination_init(&c, i);
-		blind(&c.rules, i % 2, &txn);
+		blind(&c.rules[FAMILY_INET], i % 2, &txn);
 		left = (int)txn.len;
 		for (nlh = (const void *)txn.buf; mnl_nlmsg_ok(nlh, left);
 		     nlh = mnl_nlmsg_next(nlh, &left)) {
@@ -99,9 +99,9 @@ static void test_flags(void **state)
 			flushes += type == NFT_MSG_DELRULE;
 			rules += type == NFT_MSG_NEWRULE;
 		}
-		assert_row(flushes == c.rules.chains_len, c.text, "%zu flushes", flushes);
-		for (size_t k = 0; k < c.rules.chains_len; k++)
-			rules -= c.rules.chains[k].rules_len;
+		assert_row(flushes == c.rules[FAMILY_INET].chains_len, c.text, "%zu flushes", flushes);
+		for (size_t k = 0; k < c.rules[FAMILY_INET].chains_len; k++)
+			rules -= c.rules[FAMILY_INET].chains[k].rules_len;
 		assert_row(!rules, c.text, "rules too many or too few");
 		fwtxn_fini(&txn);
 		combination_fini(&c);

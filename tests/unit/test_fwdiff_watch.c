@@ -15,7 +15,7 @@
 
 #define POLICY	  "resolver = 10.0.0.1\nports = 53\n"
 #define ADOPTS	  "table leakguard\n"
-#define NO_BRIDGE "removal of table leakguard_bridge\n"
+#define NO_STANDIN "removal of table leakguard_standin\n"
 #define ONE_MORE  "1 elements into set resolver4\n"
 
 static void empty_resolvers(struct fwtable *t)
@@ -30,10 +30,8 @@ static uint32_t table_flags(const struct fwtable *have, const struct ruleset *wa
 	const struct nlattr *attr;
 	uint32_t flags = UINT32_MAX;
 	struct fwtxn txn;
-	bool settling;
 
-	fwtxn_init(&txn);
-	assert_int_equal(fwdiff_build(have, want, own, &txn, &settling), 0);
+	build_diff(have, want, own, &txn);
 	assert_true(fwtxn_len(&txn));
 	nlh = (const void *)txn.buf;
 	assert_int_equal(nlh->nlmsg_type & 0xff, NFT_MSG_NEWTABLE);
@@ -142,7 +140,7 @@ static void test_table_flags(void **state)
 /* A new table is owned from its first moment, or ordinary for ever. */
 static void test_new_table(void **state)
 {
-	const struct fwtable nothing = { .generation = 1 };
+	const struct fwtable nothing = { 0 };
 	struct ruleset want = rules_of(POLICY);
 
 	(void)state;
@@ -152,7 +150,7 @@ static void test_new_table(void **state)
 }
 
 /* The second table is there for the moment in which the first is made anew. */
-static void test_bridge(void **state)
+static void test_standin(void **state)
 {
 	static const struct {
 		const char *what;
@@ -160,23 +158,23 @@ static void test_bridge(void **state)
 		bool own, spoilt;
 		const char *expected;
 	} rows[] = {
-		{ .what = "ordinary", .expected = NO_BRIDGE },
-		{ .what = "owned", .flags = OWNER | PERSIST, .own = true, .expected = NO_BRIDGE },
+		{ .what = "ordinary", .expected = NO_STANDIN },
+		{ .what = "owned", .flags = OWNER | PERSIST, .own = true, .expected = NO_STANDIN },
 		{ .what = "orphan", .flags = PERSIST, .expected = ADOPTS },
 		{ .what = "orphan, own", .flags = PERSIST, .own = true, .expected = ADOPTS },
 		{ .what = "dormant", .flags = DORMANT, .expected = ADOPTS },
 		/* In the transaction that puts the rest right, never before it. */
-		{ .what = "spoilt", .spoilt = true, .expected = NO_BRIDGE ONE_MORE },
+		{ .what = "spoilt", .spoilt = true, .expected = NO_STANDIN ONE_MORE },
 	};
 	struct ruleset want = rules_of(POLICY);
-	struct fwtable bridge_alone = { .bridge = true, .generation = 1 };
+	struct fwtable standin_alone = { .standin = true };
 	char notes[8192];
 
 	(void)state;
 	for (size_t i = 0; i < LEN(rows); i++) {
 		struct fwtable have = table_of(&want);
 
-		have.bridge = true;
+		have.standin = true;
 		have.flags = rows[i].flags;
 		if (rows[i].spoilt)
 			empty_resolvers(&have);
@@ -187,7 +185,7 @@ static void test_bridge(void **state)
 		fwtable_fini(&have);
 	}
 	/* It stands in for what was taken away: until that is back, and not a moment less. */
-	diff(&bridge_alone, &want, true, notes, sizeof(notes));
+	diff(&standin_alone, &want, true, notes, sizeof(notes));
 	assert_true(!strncmp(notes, ADOPTS, strlen(ADOPTS)));
 	assert_non_null(strstr(notes, "chain postrouting\n"));
 	assert_null(strstr(notes, "removal"));
@@ -293,7 +291,6 @@ static void test_pause(void **state)
 		const bool lapsed = rows[i].left_ms == LAPSED;
 		struct fwtable have;
 		struct fwtxn txn;
-		bool settling;
 
 		assert_int_equal(ruleset_pause(&want, 0, false), 0);
 		have = table_of(&want);
@@ -303,8 +300,7 @@ static void test_pause(void **state)
 		assert_diff(&have, &want, rows[i].what, rows[i].expected);
 
 		/* What opens, opens for that long: never without an end. */
-		fwtxn_init(&txn);
-		assert_int_equal(fwdiff_build(&have, &want, false, &txn, &settling), 0);
+		build_diff(&have, &want, false, &txn);
 		if (strstr(rows[i].expected, OPENS))
 			assert_row(sent_timeout(&txn) == (int64_t)rows[i].left_ms, rows[i].what,
 				   "for %lld ms", (long long)sent_timeout(&txn));
@@ -317,12 +313,10 @@ static void test_pause(void **state)
 /* With other changes beside it: the pause is in the new rules as it was in the old. */
 static void test_pause_and_more(void **state)
 {
-	const struct fwtable nothing = { .generation = 1 };
+	const struct fwtable nothing = { 0 };
 	struct ruleset from = rules_of(POLICY), to = rules_of(POLICY "tunnel = wg0\n");
 	struct fwtable have;
-	struct fwtxn txn;
 	char notes[8192];
-	bool settling;
 
 	(void)state;
 	assert_int_equal(ruleset_pause(&from, HOUR, false), 0);
@@ -334,11 +328,8 @@ static void test_pause_and_more(void **state)
 	fwtable_fini(&have);
 
 	/* A table made anew in the middle of one: opened for the rest of it. */
-	fwtxn_init(&txn);
-	assert_int_equal(fwdiff_build(&nothing, &from, true, &txn, &settling), 0);
 	diff(&nothing, &from, true, notes, sizeof(notes));
 	assert_non_null(strstr(notes, "set pause\n" OPENS));
-	fwtxn_fini(&txn);
 	ruleset_fini(&from);
 	ruleset_fini(&to);
 }
@@ -396,7 +387,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table_flags),    cmocka_unit_test(test_new_table),
-		cmocka_unit_test(test_bridge),	       cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_standin),	       cmocka_unit_test(test_pause),
 		cmocka_unit_test(test_pause_and_more), cmocka_unit_test(test_kind_mixtures),
 	};
 

@@ -69,10 +69,11 @@ static int commit(struct fwsock *by, struct fwtxn *txn)
 
 static void put_all(struct scene *s, struct fwtxn *txn)
 {
-	const struct fwtable nothing = { .generation = 1 };
-	bool settling;
+	const struct fwtables nothing = { .generation = 1 };
+	const struct ruleset rules[FAMILIES] = { s->rules };
+	struct fwdiff_found found;
 
-	(void)fwdiff_build(&nothing, &s->rules, false, txn, &settling);
+	(void)fwdiff_build(&nothing, rules, 0, txn, &found);
 }
 
 static int install(struct scene *s, struct fwsock *by)
@@ -196,11 +197,11 @@ static int run_others_tables(void)
 	BEGIN(&s);
 	for (int i = 0; i < 2; i++) {
 		fwtxn_init(&txn);
-		txn.table = i ? "filter" : RULESET_BRIDGE;
+		txn.table = i ? "filter" : RULESET_STANDIN;
 		put_all(&s, &txn);
 		CHECK(!commit(&s.other, &txn));
 		fwtxn_init(&txn);
-		fwtxn_del_table(&txn, i ? "filter" : RULESET_BRIDGE);
+		fwtxn_del_table(&txn, i ? "filter" : RULESET_STANDIN);
 		CHECK(!commit(&s.other, &txn));
 		CHECK(next(&s) == 0 && !s.ev.touched);
 	}

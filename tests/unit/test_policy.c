@@ -6,8 +6,8 @@
 #include "policies.h"
 
 #define CHOICES                                                                          \
-	"mode = either\naction = drop\nfragments = auto\nlog-group = 0\nlog-rate = 10\n" \
-	"ownership = auto\npause-max = 3600\nwatch-quiet = 50\nwatch-late = 500\n"
+	"mode = either\naction = drop\nfragments = auto\nframes = auto\nlog-group = 0\n"    \
+	"log-rate = 10\nownership = auto\npause-max = 3600\nwatch-quiet = 50\nwatch-late = 500\n"
 #define TAIL "ports = 53,853\n" CHOICES
 
 static void test_defaults(void **state)

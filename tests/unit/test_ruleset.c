@@ -5,17 +5,26 @@
 
 #include "combinations.h"
 
-typedef void check_fn(const struct combination *c);
+typedef void check_fn(const struct combination *c, const struct ruleset *rs);
 
-static void for_all(check_fn *check)
+/* Of all tables, in all combinations. */
+static void for_all(check_fn *const *checks, size_t n)
 {
 	struct combination c;
 
 	for (size_t i = 0; i < COMBINATIONS; i++) {
 		combination_init(&c, i);
-		check(&c);
+		for (enum family f = 0; f < FAMILIES; f++)
+			for (size_t k = 0; k < n; k++)
+				checks[k](&c, &c.rules[f]);
 		combination_fini(&c);
 	}
+}
+
+/* The number of what is blocked at the end. */
+static unsigned int blocking_promise(const struct ruleset *rs)
+{
+	return rs->family == FAMILY_INET ? 7 : 11;
 }
 
 static bool is_blocking(enum verdict verdict)
@@ -38,11 +47,11 @@ static bool has_match(const struct rule *r, enum match_kind kind)
 }
 
 /* Its comment starts with the number, and its matches and target are all there. */
-static void check_rules(const struct combination *c)
+static void check_rules(const struct combination *c, const struct ruleset *rs)
 {
-	for (size_t i = 0; i < c->rules.chains_len; i++)
-		for (size_t k = 0; k < c->rules.chains[i].rules_len; k++) {
-			const struct rule *r = &c->rules.chains[i].rules[k];
+	for (size_t i = 0; i < rs->chains_len; i++)
+		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
+			const struct rule *r = &rs->chains[i].rules[k];
 			char number[16];
 
 			snprintf(number, sizeof(number), "S%u ", r->promise);
@@ -52,36 +61,36 @@ static void check_rules(const struct combination *c)
 			assert_row(leads_on(r) == !!r->target, c->text, "%s", r->comment);
 			for (size_t m = 0; m < r->matches_len; m++)
 				assert_row(r->matches[m].kind != MATCH_SET ||
-						   r->matches[m].set < c->rules.sets_len,
+						   r->matches[m].set < rs->sets_len,
 					   c->text, "%s", r->comment);
 		}
 }
 
 /* In the order of the promises, but where the kernel must be asked first. */
-static void check_order(const struct combination *c)
+static void check_order(const struct combination *c, const struct ruleset *rs)
 {
-	static const char *const ordered[] = { "postrouting", "output",	  "forward", "verdict",
-					       "refuse",      "approved", "fragment" };
+	for (size_t i = 0; i < rs->chains_len; i++) {
+		const struct chain *chain = &rs->chains[i];
+		const bool other_order = !strcmp(chain->name, "name_traffic") ||
+					 !strcmp(chain->name, "refuse_output");
 
-	for (size_t i = 0; i < LEN(ordered); i++) {
-		const struct chain *chain = chain_named(&c->rules, ordered[i]);
-
-		for (size_t k = 1; chain && k < chain->rules_len; k++)
+		for (size_t k = 1; !other_order && k < chain->rules_len; k++)
 			assert_row(chain->rules[k - 1].promise <= chain->rules[k].promise, c->text,
 				   "chain %s: S%u before S%u", chain->name,
 				   chain->rules[k - 1].promise, chain->rules[k].promise);
 	}
 }
 
-/* The end of `verdict` is S7's drop, without condition: nothing falls off it. */
-static void check_floor(const struct combination *c)
+/* The end of `verdict` is a drop without condition: nothing falls off it. */
+static void check_floor(const struct combination *c, const struct ruleset *rs)
 {
-	const struct chain *chain = chain_named(&c->rules, "verdict");
+	const struct chain *chain = chain_named(rs, "verdict");
 	const struct rule *last;
 
 	assert_row(chain && chain->rules_len, c->text, "no verdict");
 	last = &chain->rules[chain->rules_len - 1];
-	assert_row(last->verdict == VERDICT_DROP && last->promise == 7 && !last->matches_len &&
+	assert_row(last->verdict == VERDICT_DROP && last->promise == blocking_promise(rs) &&
+			   !last->matches_len &&
 			   last->counted,
 		   c->text, "verdict ends in %s", last->comment);
 	for (size_t k = 0; k + 1 < chain->rules_len; k++)
@@ -93,11 +102,11 @@ static void check_floor(const struct combination *c)
  * A set looked into while a transaction commits can miss: sets only ever allow.
  * So no rule that blocks has one, and what a rule with one leads to only allows.
  */
-static void check_sets_allow(const struct combination *c)
+static void check_sets_allow(const struct combination *c, const struct ruleset *rs)
 {
-	for (size_t i = 0; i < c->rules.chains_len; i++)
-		for (size_t k = 0; k < c->rules.chains[i].rules_len; k++) {
-			const struct rule *r = &c->rules.chains[i].rules[k];
+	for (size_t i = 0; i < rs->chains_len; i++)
+		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
+			const struct rule *r = &rs->chains[i].rules[k];
 			const struct chain *next;
 
 			if (!has_match(r, MATCH_SET))
@@ -105,7 +114,7 @@ static void check_sets_allow(const struct combination *c)
 			assert_row(r->verdict == VERDICT_ACCEPT || r->verdict == VERDICT_RETURN ||
 					   r->verdict == VERDICT_JUMP,
 				   c->text, "%s", r->comment);
-			next = r->target ? chain_named(&c->rules, r->target) : NULL;
+			next = r->target ? chain_named(rs, r->target) : NULL;
 			for (size_t n = 0; next && n < next->rules_len; n++)
 				assert_row(next->rules[n].verdict == VERDICT_ACCEPT, c->text,
 					   "behind %s: %s", r->comment, next->rules[n].comment);
@@ -113,10 +122,8 @@ static void check_sets_allow(const struct combination *c)
 }
 
 /* Chains exist, once, and stand after those they are jumped to from: nothing loops. */
-static void check_chains(const struct combination *c)
+static void check_chains(const struct combination *c, const struct ruleset *rs)
 {
-	const struct ruleset *rs = &c->rules;
-
 	for (size_t i = 0; i < rs->chains_len; i++) {
 		assert_row(chain_named(rs, rs->chains[i].name) == &rs->chains[i], c->text,
 			   "two chains %s", rs->chains[i].name);
@@ -132,14 +139,15 @@ static void check_chains(const struct combination *c)
 	}
 }
 
-static void check_sets(const struct combination *c)
+static void check_sets(const struct combination *c, const struct ruleset *rs)
 {
-	for (size_t i = 0; i < c->rules.sets_len; i++) {
-		const struct set *set = &c->rules.sets[i];
+	for (size_t i = 0; i < rs->sets_len; i++) {
+		const struct set *set = &rs->sets[i];
 
-		assert_row(set_named(&c->rules, set->name) == set, c->text, "two sets %s",
+		assert_row(set_named(rs, set->name) == set, c->text, "two sets %s",
 			   set->name);
-		assert_row(set->elems_len || set->timed, c->text, "%s is empty", set->name);
+		assert_row(set->elems_len || set->timed || !strcmp(set->name, "bonded"), c->text,
+			   "%s is empty", set->name);
 		assert_row((set->fields_len == 1 ||
 			    set->key_len == set_field_offset(set, set->fields_len)) &&
 				   set->key_len <= SET_MAX_KEY,
@@ -164,7 +172,7 @@ static bool has_elem(const struct ruleset *rs, const char *name, const char *tex
 }
 
 /* What a path ties down is in no set that allows every path. */
-static void check_resolvers(const struct combination *c)
+static void check_resolvers(const struct combination *c, const struct ruleset *rs)
 {
 	static const char *const open[] = { "resolver4", "resolver4_port", "resolver6",
 					    "resolver6_port" };
@@ -175,27 +183,27 @@ static void check_resolvers(const struct combination *c)
 	for (size_t i = 0; i < LEN(open); i++) {
 		const bool v6 = i >= 2;
 
-		assert_row(!has_elem(&c->rules, open[i], v6 ? "::1" : "127.0.0.53"), c->text,
+		assert_row(!has_elem(rs, open[i], v6 ? "::1" : "127.0.0.53"), c->text,
 			   "loopback in %s", open[i]);
 		for (size_t k = 0; either && k < (v6 ? LEN(tied6) : LEN(tied)); k++)
-			assert_row(!has_elem(&c->rules, open[i], v6 ? tied6[k] : tied[k]), c->text,
+			assert_row(!has_elem(rs, open[i], v6 ? tied6[k] : tied[k]), c->text,
 				   "%s in %s", v6 ? tied6[k] : tied[k], open[i]);
 	}
-	for (size_t k = 0; k < c->rules.sets_len; k++)
-		assert_row(strncmp(c->rules.sets[k].name, "tied", 4) ||
-				   c->policy.action == POLICY_ACTION_REJECT,
-			   c->text, "%s without reject", c->rules.sets[k].name);
+	for (size_t k = 0; k < rs->sets_len; k++)
+		assert_row(strncmp(rs->sets[k].name, "tied", 4) ||
+				   (c->policy.action == POLICY_ACTION_REJECT &&
+				    rs->family == FAMILY_INET),
+			   c->text, "%s without reject", rs->sets[k].name);
 }
 
 /*
  * With kinds asked for, no rule and no element allows a link for its tunnel's name alone.
  * In mode both `approved` does, but is entered by name and kind only.
  */
-static void check_kinds(const struct combination *c)
+static void check_kinds(const struct combination *c, const struct ruleset *rs)
 {
-	const struct set *kinds = set_named(&c->rules, "tunnel_kind"),
-			 *tunnel = set_named(&c->rules, "tunnel");
-	const struct ruleset *rs = &c->rules;
+	const struct set *kinds = set_named(rs, "tunnel_kind"),
+			 *tunnel = set_named(rs, "tunnel");
 
 	assert_row(!kinds == !(c->policy.kinds_len && c->policy.tunnels_len), c->text, "%s kinds",
 		   kinds ? "has" : "lacks");
@@ -212,7 +220,9 @@ static void check_kinds(const struct combination *c)
 				by_name |= match->kind == MATCH_OIFNAME || (set && set == tunnel);
 				by_kind |= set == kinds;
 			}
-			assert_row(by_name == by_kind, c->text, "%s", r->comment);
+			/* Guests' links are known by their name. */
+			assert_row(by_name == by_kind || r->promise == 2, c->text, "%s",
+				   r->comment);
 		}
 	for (size_t v6 = 0; kinds && v6 < 2; v6++) {
 		const struct set *set = set_named(rs, v6 ? "resolver6_link" : "resolver4_link");
@@ -226,68 +236,73 @@ static void check_kinds(const struct combination *c)
 }
 
 /* S6 stands between what is allowed and what is not, and is empty until a pause is asked for. */
-static void check_pause(const struct combination *c)
+static void check_pause(const struct combination *c, const struct ruleset *rs)
 {
 	static const char *const chains[] = { "verdict", "refuse" };
-	const struct set *set = set_named(&c->rules, "pause");
+	const struct set *set = set_named(rs, "pause");
 
 	assert_row(set && set->timed && !set->elems_len, c->text, "no set, or open");
 	for (size_t i = 0; i < LEN(chains); i++) {
-		const struct chain *chain = chain_named(&c->rules, chains[i]);
+		const struct chain *chain = chain_named(rs, chains[i]);
 		size_t found = 0;
 
 		for (size_t k = 0; chain && k < chain->rules_len; k++)
 			if (chain->rules[k].promise == 6) {
 				found++;
-				assert_row(chain->rules[k].counted == !i, c->text, "%s", chains[i]);
-				assert_row(chain->rules[k + 1].promise == 7, c->text, "before %s",
-					   chain->rules[k + 1].comment);
+				assert_row(chain->rules[k].counted ==
+						   (!i && rs->family == FAMILY_INET),
+					   c->text, "%s", chains[i]);
+				assert_row(chain->rules[k + 1].promise == blocking_promise(rs),
+					   c->text, "before %s", chain->rules[k + 1].comment);
 			}
 		assert_row(found == !!chain, c->text, "%zu times in %s", found, chains[i]);
 	}
 }
 
-static void check_counters(const struct combination *c)
+static void check_counters(const struct combination *c, const struct ruleset *rs)
 {
-	for (size_t i = 0; i < c->rules.chains_len; i++)
-		for (size_t k = 0; k < c->rules.chains[i].rules_len; k++) {
-			const struct rule *r = &c->rules.chains[i].rules[k];
+	for (size_t i = 0; i < rs->chains_len; i++)
+		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
+			const struct rule *r = &rs->chains[i].rules[k];
 			bool found = false;
 
-			for (size_t n = 0; n < c->rules.counters_len; n++)
-				found |= c->rules.counters[n] == r->promise;
+			for (size_t n = 0; n < rs->counters_len; n++)
+				found |= rs->counters[n] == r->promise;
 			assert_row(!r->counted || found, c->text, "no counter for %s", r->comment);
 		}
 }
 
 static void test_rules(void **state)
 {
+	static check_fn *const checks[] = { check_rules, check_order, check_counters };
+
 	(void)state;
-	for_all(check_rules);
-	for_all(check_order);
-	for_all(check_counters);
+	for_all(checks, LEN(checks));
 }
 
 static void test_floor(void **state)
 {
+	static check_fn *const checks[] = { check_floor };
+
 	(void)state;
-	for_all(check_floor);
+	for_all(checks, LEN(checks));
 }
 
 static void test_sets(void **state)
 {
+	static check_fn *const checks[] = { check_sets_allow, check_sets, check_resolvers,
+					    check_kinds, check_pause };
+
 	(void)state;
-	for_all(check_sets_allow);
-	for_all(check_sets);
-	for_all(check_resolvers);
-	for_all(check_kinds);
-	for_all(check_pause);
+	for_all(checks, LEN(checks));
 }
 
 static void test_chains(void **state)
 {
+	static check_fn *const checks[] = { check_chains };
+
 	(void)state;
-	for_all(check_chains);
+	for_all(checks, LEN(checks));
 }
 
 /* A rule as bytes to compare; its fields only, for padding may differ. */
@@ -321,12 +336,13 @@ static void test_base_chains(void **state)
 		size_t ports = 0;
 
 		combination_init(&c, i);
-		for (size_t k = 0; k < c.rules.chains_len; k++)
-			if (c.rules.chains[k].hook != HOOK_NONE)
-				append_rules(text, sizeof(text), &c.rules.chains[k]);
+		for (enum family f = 0; f < FAMILIES; f++)
+			for (size_t k = 0; k < c.rules[f].chains_len; k++)
+				if (c.rules[f].chains[k].hook != HOOK_NONE)
+					append_rules(text, sizeof(text), &c.rules[f].chains[k]);
 		while (!strstr(c.text, some_ports[ports]))
 			ports++;
-		before = seen[ports][c.policy.action][c.rules.fragments - FRAGMENTS_DEFRAG];
+		before = seen[ports][c.policy.action][c.rules[FAMILY_INET].fragments - FRAGMENTS_DEFRAG];
 		if (!*before)
 			strcpy(before, text);
 		assert_row(!strcmp(before, text), c.text, "base chains were\n%s and are\n%s",
@@ -335,30 +351,34 @@ static void test_base_chains(void **state)
 	}
 }
 
-/* Both families at once, for as long as is said; and shut again. */
+/* Both protocols at once, in every table, for as long as is said; and shut again. */
 static void test_pause(void **state)
 {
-	struct policy p = policy_from_lines("tunnel = wg0\n");
-	const struct set *set;
-	struct pins none = { 0 };
-	struct ruleset rs;
+	static const uint8_t keys[FAMILIES][4] = { { 2, 10 }, /* NFPROTO_IPV4, NFPROTO_IPV6 */
+						   { 0x08, 0x00, 0x86, 0xdd },
+						   { 0x08, 0x00, 0x86, 0xdd } };
+	struct combination c;
 
 	(void)state;
-	assert_int_equal(ruleset_build(&p, &none, FRAGMENTS_DEFRAG, &rs), 0);
-	set = set_named(&rs, "pause");
-	for (int i = 0; i < 2; i++) {
-		assert_int_equal(ruleset_pause(&rs, 300000 + (uint64_t)i, false), 0);
-		assert_int_equal(set->elems_len, 2);
-		assert_int_equal(set->timeout_ms, 300000 + i);
-		assert_int_equal(set->elems[0], 2); /* NFPROTO_IPV4, NFPROTO_IPV6 */
-		assert_int_equal(set->elems[set->key_len], 10);
+	combination_init(&c, 1);
+	for (enum family f = 0; f < FAMILIES; f++) {
+		struct ruleset *rs = &c.rules[f];
+		const struct set *set = set_named(rs, "pause");
+
+		for (uint64_t i = 0; i < 2; i++) {
+			assert_int_equal(ruleset_pause(rs, 300000 + i, false), 0);
+			assert_int_equal(set->elems_len, 2);
+			assert_int_equal(set->timeout_ms, 300000 + i);
+			assert_int_equal(set->key_len, f == FAMILY_INET ? 1 : 2);
+			assert_memory_equal(set->elems, keys[f], 2 * set->key_len);
+		}
+		assert_int_equal(ruleset_pause(rs, 0, false), 0);
+		assert_int_equal(set->elems_len, 0);
+		assert_int_equal(set->timeout_ms, 0);
+		for (size_t i = 0; i < rs->sets_len; i++)
+			assert_int_equal(rs->sets[i].timed, &rs->sets[i] == set);
 	}
-	assert_int_equal(ruleset_pause(&rs, 0, false), 0);
-	assert_int_equal(set->elems_len, 0);
-	assert_int_equal(set->timeout_ms, 0);
-	assert_false(set_named(&rs, "tunnel")->timeout_ms);
-	ruleset_fini(&rs);
-	policy_fini(&p);
+	combination_fini(&c);
 }
 
 /* nft pads the fields of a key of several only: else what it loads of a listing is another set. */
@@ -369,10 +389,11 @@ static void test_key_of_one_field(void **state)
 	(void)state;
 	for (size_t i = 0; i < COMBINATIONS; i += 13) {
 		combination_init(&c, i);
-		for (size_t k = 0; k < c.rules.sets_len; k++) {
-			const struct set *set = &c.rules.sets[k];
+		for (size_t k = 0; k < FAMILIES * RULESET_MAX_SETS; k++) {
+			const struct ruleset *rs = &c.rules[k / RULESET_MAX_SETS];
+			const struct set *set = &rs->sets[k % RULESET_MAX_SETS];
 
-			assert_row(set->fields_len != 1 ||
+			assert_row(k % RULESET_MAX_SETS >= rs->sets_len || set->fields_len != 1 ||
 					   set->key_len == field_len(set->fields[0]),
 				   set->name, "key of %zu bytes", set->key_len);
 		}

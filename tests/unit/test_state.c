@@ -297,28 +297,37 @@ static void test_headers(void **state)
 	rundir_close(&rd);
 }
 
-/* What is left of a pause is what the rules are open for; over, they are shut. */
+static const struct set *find_pause(const struct ruleset *rules)
+{
+	for (size_t i = 0; i < rules->sets_len; i++)
+		if (!strcmp(rules->sets[i].name, "pause"))
+			return &rules->sets[i];
+	fail_msg("no pause in table %s", family_format(rules->family));
+	return NULL;
+}
+
+/* What is left of a pause is what the rules of all tables are open for; over, they are shut. */
 static void test_pause(void **state)
 {
+	const struct parts parts = { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_HAS };
+	const struct netstate no_links = { 0 };
 	struct policy p = policy_from_lines("tunnel = wg0\n");
 	const uint64_t now = clock_boottime_ms(), hour = 3600000;
 	const uint64_t untils[] = { 0, 1, now > 5 ? now - 5 : 1, now + hour };
 
 	(void)state;
 	for (size_t i = 0; i < LEN(untils); i++) {
-		struct ruleset rules;
+		struct ruleset rules[FAMILIES];
 		struct state s;
 		uint64_t left;
 
 		state_init(&s);
 		s.pause_until_ms = untils[i];
 		left = state_pause_left_ms(&s);
-		assert_int_equal(state_build_rules(&s, &p, FRAGMENTS_DEFRAG, &rules), 0);
-		for (size_t k = 0; k < rules.sets_len; k++) {
-			const struct set *set = &rules.sets[k];
+		assert_int_equal(state_build_rules(&s, &p, &no_links, &parts, rules), 0);
+		for (enum family f = 0; f < FAMILIES; f++) {
+			const struct set *set = find_pause(&rules[f]);
 
-			if (strcmp(set->name, "pause"))
-				continue;
 			assert_int_equal(set->elems_len, untils[i] > now ? 2 : 0);
 			assert_true(set->timeout_ms <= left);
 		}
@@ -327,7 +336,7 @@ static void test_pause(void **state)
 			assert_in_range(left, hour - 600000, hour);
 		else
 			assert_int_equal(left, 0);
-		ruleset_fini(&rules);
+		rulesets_fini(rules);
 		state_fini(&s);
 	}
 	policy_fini(&p);

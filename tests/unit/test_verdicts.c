@@ -73,7 +73,7 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 		return !p->later_fragment && p->addr.family == AF_INET6;
 	case MATCH_L4PROTO:
 		return p->proto == m->proto;
-	case MATCH_NFPROTO:
+	case MATCH_FAMILY:
 		return p->addr.family == m->family;
 	case MATCH_OIF_LO:
 		return !strcmp(p->link, "lo");
@@ -93,6 +93,13 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 		return p->later_fragment && p->addr.family == AF_INET6;
 	case MATCH_CT_INVALID:
 		return false;
+	case MATCH_FRAG6:
+	case MATCH_ANY_L4PROTO:
+	case MATCH_ROUTED:
+	case MATCH_NOT_BRIDGED:
+	case MATCH_OIFTYPE:
+	case MATCH_RAW:
+		fail_msg("of frames only");
 	}
 	return false;
 }
@@ -248,7 +255,7 @@ static bool is_tied(const struct combination *c, const struct packet *p)
 static void check_packet(const struct combination *c, const struct packet *p)
 {
 	const bool allowed = is_allowed(c, p);
-	enum outcome outcome = run_hook(&c->rules, "postrouting", p);
+	enum outcome outcome = run_hook(&c->rules[FAMILY_INET], "postrouting", p);
 
 	if (outcome != (allowed ? OUTCOME_ALLOWED : OUTCOME_DROPPED))
 		describe(c, p, "postrouting", outcome);
@@ -256,13 +263,13 @@ static void check_packet(const struct combination *c, const struct packet *p)
 		return;
 
 	/* What is forwarded has its last address and device by then. */
-	outcome = run_hook(&c->rules, "forward", p);
+	outcome = run_hook(&c->rules[FAMILY_INET], "forward", p);
 	if (outcome == OUTCOME_DROPPED || (outcome == OUTCOME_REJECTED && allowed) ||
 	    (outcome == OUTCOME_ALLOWED && !allowed && !p->later_fragment))
 		describe(c, p, "forward", outcome);
 
 	/* At output only what no re-routing can save is refused. */
-	outcome = run_hook(&c->rules, "output", p);
+	outcome = run_hook(&c->rules[FAMILY_INET], "output", p);
 	if (outcome == OUTCOME_DROPPED ||
 	    (outcome == OUTCOME_REJECTED &&
 	     (allowed || p->mark || addr_is_loopback(&p->addr) || is_tied(c, p))))
@@ -314,7 +321,7 @@ static void test_verdicts(void **state)
 		combination_init(&c, i);
 		check_all_packets(&c);
 		c.paused = true;
-		assert_int_equal(ruleset_pause(&c.rules, 60000, false), 0);
+		assert_int_equal(ruleset_pause(&c.rules[FAMILY_INET], 60000, false), 0);
 		if (i % 2)
 			check_all_packets(&c);
 		combination_fini(&c);
