@@ -3,8 +3,9 @@
  *
  *	bytecode FILE
  *
- * In libnftnl's own words, one expression a line under each rule's chain and
- * comment: what nft itself shows with --debug=netlink.  No kernel is asked.
+ * In libnftnl's own words, one expression a line under each rule's family, chain
+ * and comment: what nft itself shows with --debug=netlink.  No kernel is asked: it
+ * is taken to have everything, and no links.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -34,13 +35,15 @@ static int print_rules(const struct ruleset *rs)
 	for (size_t i = 0; i < rs->chains_len; i++) {
 		const struct chain *chain = &rs->chains[i];
 
-		for (size_t k = 0; k < chain->rules_len; k++) {
+		/* Of these there is one for each link. */
+		for (size_t k = 0; chain->hook != HOOK_EGRESS && k < chain->rules_len; k++) {
 			struct nftnl_rule *rule;
 			int bad;
 
 			if (fwexpr_build_rule(RULESET_TABLE, rs, chain, &chain->rules[k], &rule))
 				return -ENOMEM;
-			printf("%s \"%s\"\n", chain->name, fwexpr_comment(rule));
+			printf("%s %s \"%s\"\n", family_format(rs->family), chain->name,
+			       fwexpr_comment(rule));
 			bad = nftnl_expr_foreach(rule, print_expr, NULL) < 0;
 			nftnl_rule_free(rule);
 			if (bad)
@@ -52,10 +55,12 @@ static int print_rules(const struct ruleset *rs)
 
 int main(int argc, char **argv)
 {
+	struct parts parts = { .egress = PART_HAS, .bridge = PART_HAS, .route = PART_HAS };
+	const struct netstate no_links = { 0 };
 	const struct pins no_pins = { 0 };
 	char text[CONFIG_ERR] = "out of memory";
 	struct policy policy;
-	struct ruleset rules;
+	struct ruleset rules[FAMILIES];
 	int err;
 
 	if (argc != 2) {
@@ -66,14 +71,13 @@ int main(int argc, char **argv)
 	err = config_read_file(argv[1], &policy, text);
 	if (!err)
 		err = policy_validate(&policy, text, sizeof(text));
+	parts.fragments = policy.fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG : policy.fragments;
 	if (!err)
-		err = ruleset_build(&policy, &no_pins,
-				    policy.fragments == FRAGMENTS_AUTO ? FRAGMENTS_DEFRAG :
-									 policy.fragments,
-				    &rules);
+		err = rulesets_build(&policy, &no_pins, &no_links, &parts, rules);
 	if (!err) {
-		err = print_rules(&rules);
-		ruleset_fini(&rules);
+		for (enum family f = 0; !err && f < FAMILIES; f++)
+			err = print_rules(&rules[f]);
+		rulesets_fini(rules);
 	}
 	if (err)
 		fprintf(stderr, "bytecode: %s\n", text);

@@ -14,6 +14,7 @@
 #define PORTS	 "expected 1 to 16 ports from 1 to 65535, separated by commas"
 #define KINDS	 "expected any, strict, or kinds of links as 'ip -d link' names them"
 #define PAUSE	 "expected 1 s to 24 h: 90, 90s, 30m, 1h"
+#define FRAMES	 "expected auto, off, require or strict"
 #define MS	 "expected milliseconds, 1 to 60000"
 #define PATHS	 "expected \"via IF\", \"via tunnel\" or \"via any\" after the address"
 #define ZONE	 "expected a zone (fe80::1%eth0) or a path (via eth0): every link has such addresses"
@@ -65,6 +66,13 @@ static void test_good_values(void **state)
 		{ "fragments", "defrag", NULL },
 		{ "fragments", "conntrack", NULL },
 		{ "fragments", "drop", NULL },
+		{ "frames", "auto", NULL },
+		{ "frames", "off", NULL },
+		{ "frames", "require", NULL },
+		{ "frames", "strict", NULL },
+		{ "inside", "docker0", NULL },
+		{ "inside", "veth*", NULL },
+		{ "inside", "fifteen-bytes-x*", NULL },
 		{ "tunnel-kind", "wireguard", NULL },
 		{ "tunnel-kind", "tun, ppp", "tun\ntunnel-kind = ppp" },
 		{ "tunnel-kind", "tun\tppp tun", "tun\ntunnel-kind = ppp" },
@@ -190,6 +198,18 @@ static void test_bad_values(void **state)
 		{ "mode", "Both", "expected either or both" },
 		{ "action", "deny", "expected drop or reject" },
 		{ "fragments", "yes", "expected auto, defrag, conntrack or drop" },
+		{ "frames", "", FRAMES },
+		{ "frames", "on", FRAMES },
+		{ "frames", "Strict", FRAMES },
+		{ "inside", "", IFNAME },
+		{ "inside", "sixteen-bytes-xx", IFNAME },
+		{ "inside", "docker0,virbr0", IFNAME },
+		{ "inside", "*",
+		  "expected a link name before the \"*\": every link would be one" },
+		{ "inside", "lo",
+		  "expected another link; this one takes in the loopback device" },
+		{ "inside", "l*",
+		  "expected another link; this one takes in the loopback device" },
 		{ "tunnel-kind", "", KINDS },
 		{ "tunnel-kind", ",", KINDS },
 		{ "tunnel-kind", "tun;ppp", KINDS },
