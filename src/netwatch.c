@@ -24,6 +24,12 @@
 #define EVENTS_BYTES	 (1 << 20)
 #define EVENTS_A_READ	 4096 /* 5 ms of recv(2) */
 
+/* The start of an event about a link. */
+struct event {
+	struct nlmsghdr nlh;
+	struct ifinfomsg info;
+};
+
 /* libnl says NLE_NOMEM for ENOBUFS, too. */
 static int errno_of(int nlerr)
 {
@@ -302,15 +308,26 @@ int netwatch_filter(struct netwatch *nw, const struct addr *addrs, size_t n)
 	return 0;
 }
 
+/* A link that is registered, or comes from another namespace, is told of with all flags changed. */
+static bool is_new_link(const struct event *ev, ssize_t len)
+{
+	return len >= (ssize_t)sizeof(*ev) && ev->nlh.nlmsg_type == RTM_NEWLINK &&
+	       ev->info.ifi_change == UINT32_MAX;
+}
+
 /* Not by libnl, which would allocate, copy and parse each of them. */
 int netwatch_read(struct netwatch *nw, bool *ret_changed, bool *ret_lost)
 {
 	const int fd = netwatch_fd(nw);
 	bool changed = false, lost = false;
-	char byte;
+	struct event ev;
 
+	nw->appeared = false;
 	for (int i = 0; i < EVENTS_A_READ; i++) {
-		if (recv(fd, &byte, sizeof(byte), MSG_DONTWAIT | MSG_TRUNC) >= 0)
+		const ssize_t len = recv(fd, &ev, sizeof(ev), MSG_DONTWAIT | MSG_TRUNC);
+
+		nw->appeared |= is_new_link(&ev, len);
+		if (len >= 0)
 			changed = true;
 		else if (errno == ENOBUFS)
 			changed = lost = true;

@@ -15,6 +15,7 @@ struct nl_sock;
 
 struct netwatch {
 	struct nl_sock *events; /* owned; NULL: not open */
+	bool appeared;		/* the last netwatch_read() was told of a new link */
 };
 
 /*
@@ -58,7 +59,8 @@ int netwatch_filter(struct netwatch *nw, const struct addr *addrs, size_t n);
 /*
  * Take up to 4,096 events off the socket, without blocking; more leave it
  * readable.  What they say is not looked at: links that go down take routes
- * with them unsaid, so any event means no more than "look again".  *ret_changed:
+ * with them unsaid, so any event means no more than "look again"; but nw->appeared
+ * tells whether a link seems to be new, so that it is looked at soon.  *ret_changed:
  * there were events, or they were lost; *ret_lost: the kernel had no room for
  * some (ENOBUFS, netlink(7)).  0, or -errno: the socket is broken, open another
  * and look again.

@@ -278,6 +278,7 @@ static void look(struct reconcile *rc, const char *found)
 	int err;
 
 	debounce_clear(&rc->links);
+	rc->looked_ms = clock_monotonic_ms();
 	if (!rc->ss.recorded)
 		return;
 	rc->status.looked++;
@@ -370,8 +371,17 @@ static bool read_links(struct reconcile *rc)
 
 void reconcile_read_links(struct reconcile *rc)
 {
-	if (read_links(rc))
-		debounce_hit(&rc->links, clock_monotonic_ms());
+	const uint64_t now_ms = clock_monotonic_ms();
+
+	if (!read_links(rc))
+		return;
+	debounce_hit(&rc->links, now_ms);
+	/*
+	 * A new link is hooked at once, before it is up, unless there are so many that
+	 * they come while we are still at it: then those are waited out.
+	 */
+	if (rc->nw.appeared && now_ms - rc->looked_ms >= rc->ss.before.policy.watch_late_ms)
+		look(rc, "a look at a new link");
 }
 
 void reconcile_read_rules(struct reconcile *rc)

@@ -11,8 +11,9 @@
  * What happens, and what the next packet meets:
  *
  *	links, addresses, routes change	once they are quiet: dump, build, compare, commit
- *					what differs.  Only pins can differ, and they
- *					only ever narrow.  Until then: the rules before
+ *					what differs: pins, which only ever narrow, and
+ *					chains of links (S11).  Until then: the rules before;
+ *					frames leave a new link unjudged
  *	somebody changes our table	at once, at a bounded rate: the rules of the last
  *					look are put back in one transaction.  Until then:
  *					what they left.  Not possible where we own it
@@ -53,6 +54,7 @@ struct reconcile {
 	struct bucket undos;
 	struct fwevent undo;			 /* what is to be undone, if undo.touched */
 	uint64_t audit_ms, record_ms, undone_ms; /* CLOCK_MONOTONIC; 0: none */
+	uint64_t looked_ms;			 /* the same: when the last look began */
 	uint64_t skew_ms;			 /* time spent suspended so far */
 	uint32_t generation;			 /* after the last look; 0: not known */
 	unsigned int audits;
