@@ -325,3 +325,20 @@ def test_virtual_machine(lab, guard):
             guard.enable(tunnel="tun0")
             assert tap.shoot(capture) == NONE
             assert shoot(lab.host, "vmtap", tap) == NONE
+
+
+def test_tunnel_in_the_bridge(lab, guard):
+    """Guests' frames may leave by that port alone."""
+    with bridged(lab) as (guest,), Device(lab, link="tap0") as tap:
+        lab.host.ip("address flush dev tap0", "link set tap0 master br0")
+
+        def ways():
+            with lab.capture() as provider:
+                return (shoot(guest, "eth0", tap),
+                        shoot(guest, "eth0", provider))
+
+        assert ways() == (WAYS, WAYS)
+        guard.enable(tunnel="tap0")
+        assert ways() == (WAYS, NONE)
+        guard.enable(tunnel="tap1")
+        assert ways() == (NONE, NONE)
