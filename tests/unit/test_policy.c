@@ -35,6 +35,10 @@ static void test_order(void **state)
 		  "tunnel = a\ntunnel = ab*\ntunnel = ac\n" TAIL },
 		/* A name is no prefix of itself. */
 		{ "tunnel = wg\ntunnel = wg0\n", "tunnel = wg\ntunnel = wg0\n" TAIL },
+		{ "inside = veth1\ninside = docker0\ninside = veth*\ninside = docker0\n",
+		  "inside = docker0\ninside = veth*\n" TAIL },
+		/* Each list of its own: what is wider in one covers nothing of the other. */
+		{ "inside = wg0\ntunnel = wg*\n", "tunnel = wg*\ninside = wg0\n" TAIL },
 		{ "resolver = 2001:db8::1\nresolver = 10.0.0.2\nresolver = 10.0.0.1\nresolver = 10.0.0.2\n",
 		  "resolver = 10.0.0.1\nresolver = 10.0.0.2\nresolver = 2001:db8::1\n" TAIL },
 		{ "resolver = ::ffff:10.0.0.1\nresolver = 10.0.0.1\n",
@@ -72,6 +76,7 @@ static void test_round_trip(void **state)
 		"resolver = fe80::1%eth0\nresolver = 198.51.100.1 via eth1\n"
 		"endpoint = 203.0.113.7:51820/udp,mark=0xca6c\nendpoint = [2001:db8::7]:443/tcp\n"
 		"ports = 53,853,5353\nmode = either\naction = reject\nfragments = drop\n"
+		"frames = strict\ninside = veth*\ninside = docker0\n"
 		"log-group = 7\nlog-rate = 100000\nownership = off\npause-max = 90\n"
 		"watch-quiet = 1\nwatch-late = 60000\ntunnel-kind = wireguard\ntunnel-kind = tun\n";
 	struct policy p = policy_from_lines(lines), again;
@@ -85,6 +90,8 @@ static void test_round_trip(void **state)
 	assert_memory_equal(p.resolvers, again.resolvers, 6 * sizeof(*p.resolvers));
 	assert_memory_equal(p.endpoints, again.endpoints, 2 * sizeof(*p.endpoints));
 	assert_memory_equal(p.tunnels, again.tunnels, 2 * sizeof(*p.tunnels));
+	assert_memory_equal(p.insides, again.insides, 2 * sizeof(*p.insides));
+	assert_int_equal(again.frames, FRAMES_STRICT);
 	assert_int_equal(again.kinds_len, 2);
 	assert_memory_equal(p.kinds, again.kinds, sizeof(p.kinds));
 	assert_non_null(strstr(first,
@@ -146,9 +153,11 @@ static void test_limits(void **state)
 	for (unsigned int i = 0; i <= POLICY_MAX_TUNNELS; i++) {
 		snprintf(t.name, sizeof(t.name), "tun%u", i);
 		assert_int_equal(policy_add_tunnel(&p, &t), i < POLICY_MAX_TUNNELS ? 0 : -E2BIG);
+		assert_int_equal(policy_add_inside(&p, &t), i < POLICY_MAX_TUNNELS ? 0 : -E2BIG);
 	}
 	/* One that is there already is never one too many. */
 	assert_int_equal(policy_add_tunnel(&p, &p.tunnels[0]), 0);
+	assert_int_equal(policy_add_inside(&p, &p.insides[0]), 0);
 	p.ports_len = 0;
 	for (uint16_t i = 0; i <= POLICY_MAX_PORTS; i++)
 		assert_int_equal(policy_add_port(&p, (uint16_t)(i + 1)),
@@ -176,6 +185,7 @@ static void test_limits(void **state)
 	policy_fini(&p);
 }
 
+/* The same of links that lead to guests. */
 static void test_is_tunnel(void **state)
 {
 	static const struct {
@@ -186,13 +196,20 @@ static void test_is_tunnel(void **state)
 		{ "tun", true },   { "tun0", true }, { "tu", false },
 		{ "eth0", false }, { "", false },    { "xwg0", false },
 	};
-	struct policy p = policy_from_lines("tunnel = wg0\ntunnel = tun*\n");
+	struct policy p = policy_from_lines("tunnel = wg0\ntunnel = tun*\n"),
+		      q = policy_from_lines("inside = wg0\ninside = tun*\n");
 
 	(void)state;
-	for (size_t i = 0; i < LEN(rows); i++)
+	for (size_t i = 0; i < LEN(rows); i++) {
 		assert_row(policy_is_tunnel(&p, rows[i].ifname) == rows[i].expected, rows[i].ifname,
 			   "expected %d", rows[i].expected);
+		assert_row(policy_is_inside(&q, rows[i].ifname) == rows[i].expected, rows[i].ifname,
+			   "expected %d", rows[i].expected);
+		assert_false(policy_is_tunnel(&q, rows[i].ifname));
+		assert_false(policy_is_inside(&p, rows[i].ifname));
+	}
 	policy_fini(&p);
+	policy_fini(&q);
 }
 
 /* All that "strict" stands for fits, and nothing that VPNs in containers run over is among it. */
