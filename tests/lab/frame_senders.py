@@ -3,6 +3,7 @@
 SENDERS is a table of send(namespace, link, frames); frames.py makes those.
 """
 
+import errno
 import mmap
 import socket
 import struct
@@ -37,10 +38,22 @@ def packet_socket(namespace, kind, *options):
     return sock
 
 
+def push(send, *arguments):
+    """Of a frame that the device's hook drops, its sender is told: ENOBUFS.
+    Whether it was not."""
+    try:
+        send(*arguments)
+    except OSError as error:
+        if error.errno != errno.ENOBUFS:
+            raise
+        return False
+    return True
+
+
 def _send_raw(namespace, link, frames, *options, before=b""):
     with packet_socket(namespace, socket.SOCK_RAW, *options) as sock:
         for frame in frames:
-            sock.sendto(before + frame.data, (link, frame.protocol))
+            push(sock.sendto, before + frame.data, (link, frame.protocol))
 
 
 @sender("raw")
@@ -53,7 +66,7 @@ def _raw_unsaid(namespace, link, frames):
     """The kernel looks into the frame for what the address does not say."""
     with packet_socket(namespace, socket.SOCK_RAW) as sock:
         for frame in frames:
-            sock.sendto(frame.data, (link, 0))
+            push(sock.sendto, frame.data, (link, 0))
 
 
 @sender("raw, bound")
@@ -64,7 +77,7 @@ def _raw_bound(namespace, link, frames):
             sock.bind((link, protocol))
             for frame in frames:
                 if frame.protocol == protocol:
-                    sock.send(frame.data)
+                    push(sock.send, frame.data)
 
 
 @sender("dgram")
@@ -72,8 +85,8 @@ def _dgram(namespace, link, frames):
     """The kernel writes the Ethernet header: its type is what is said."""
     with packet_socket(namespace, socket.SOCK_DGRAM) as sock:
         for frame in frames:
-            sock.sendto(frame.data[ETHERNET_BYTES:],
-                        (link, frame.protocol, 0, 0, frame.data[:6]))
+            push(sock.sendto, frame.data[ETHERNET_BYTES:],
+                 (link, frame.protocol, 0, 0, frame.data[:6]))
 
 
 @sender("bypass")
@@ -86,8 +99,8 @@ def _bypass_dgram(namespace, link, frames):
     with packet_socket(namespace, socket.SOCK_DGRAM,
                        (PACKET_QDISC_BYPASS, 1)) as sock:
         for frame in frames:
-            sock.sendto(frame.data[ETHERNET_BYTES:],
-                        (link, frame.protocol, 0, 0, frame.data[:6]))
+            push(sock.sendto, frame.data[ETHERNET_BYTES:],
+                 (link, frame.protocol, 0, 0, frame.data[:6]))
 
 
 BLOCK_BYTES, SLOT_BYTES, SLOTS = 1 << 16, 1 << 12, 64
@@ -106,15 +119,17 @@ def _ring(version, *options):
                               // BLOCK_BYTES, SLOT_BYTES, SLOTS)
         sock.setsockopt(SOL_PACKET, PACKET_TX_RING, request + tail)
         with sock, mmap.mmap(sock.fileno(), SLOTS * SLOT_BYTES) as ring:
-            for number, frame in enumerate(frames):
+            number = 0
+            for frame in frames:
                 slot = number % SLOTS * SLOT_BYTES
                 ring[slot + data_at:slot + data_at + len(frame.data)] \
                     = frame.data
                 struct.pack_into("=I", ring, slot + length_at,
                                  len(frame.data))
                 struct.pack_into("=I", ring, slot + status_at, SEND_REQUEST)
-                # Blocks until the kernel is done with the slot.
-                sock.sendto(b"", (link, frame.protocol))
+                # Blocks until the kernel is done with the slot. One that was
+                # dropped would be tried again: the next frame replaces it.
+                number += push(sock.sendto, b"", (link, frame.protocol))
     return send
 
 
@@ -138,7 +153,7 @@ def _segmentation(namespace, link, frames):
     with packet_socket(namespace, socket.SOCK_RAW,
                        (PACKET_VNET_HDR, 1)) as sock:
         for frame in frames:
-            sock.sendto(_thrice(frame), (link, frame.protocol))
+            push(sock.sendto, _thrice(frame), (link, frame.protocol))
 
 
 def _thrice(frame):
@@ -170,7 +185,7 @@ def _thrice(frame):
 # --- scapy ------------------------------------------------------------------
 
 SENDP = """
-import json, sys
+import errno, json, sys
 from scapy.all import *
 SOURCE, DESTINATION, LINK, FRAMES = json.load(sys.stdin)
 ETHER = Ether(src=SOURCE, dst=DESTINATION)
@@ -180,7 +195,11 @@ for label, host, address, text in FRAMES:
     BIG = UDP(sport=5300, dport=53) / QUERY / Raw(label.encode() * 40)
     QUERY = UDP(sport=5300, dport=53) / QUERY
     for packet in eval(text):
-        sendp(ETHER / packet, iface=LINK, verbose=False)
+        try:
+            sendp(ETHER / packet, iface=LINK, verbose=False)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
 """
 # name -> (family, an expression for packets that follow the Ethernet header)
 SCAPY = {
@@ -196,7 +215,7 @@ SCAPY = {
                         " / QUERY]"),
     "QinQ": (4, "[Dot1AD(vlan=7) / Dot1Q(vlan=8)"
                 " / IP(src=HOST, dst=ADDRESS) / QUERY]"),
-    "PPPoE": (4, "[PPPoE(sessionid=1) / PPP()"
+    "PPPoE": (4, "[PPPoE(sessionid=1) / Raw(bytes([0, 33]))"
                  " / IP(src=HOST, dst=ADDRESS) / QUERY]"),
     "fragments": (4, "fragment(IP(src=HOST, dst=ADDRESS) / BIG, 200)"),
     "fragments, IPv6": (
@@ -220,6 +239,7 @@ for line in sys.stdin:
     except OSError as error:
         print(error.strerror, flush=True)
 """
+DROPPED = "No buffer space available"
 
 
 class Stranger:

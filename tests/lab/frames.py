@@ -26,6 +26,7 @@ PPP_IP, PPP_IPV6, PPP_LCP = 0x0021, 0x0057, 0xc021
 ICMP, ICMPV6 = socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6
 UDP, TCP = packets.UDP, packets.TCP
 HARMLESS_PORT = 9
+SOURCE_PORT = 5300
 IDENT = 0x4c47
 
 SIOCGIFHWADDR = 0x8927
@@ -33,13 +34,14 @@ SIOCGIFHWADDR = 0x8927
 
 # --- what is inside ---------------------------------------------------------
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Inside:
     """A way to carry a segment: build(src, dst, protocol number, segment).
 
     hides       the port cannot be read where the frame is an odd one
     portless    nor anywhere else: what it carries is told by its protocol
     nameless    and its protocol is not told either
+    extended    IPv6 headers in front: looked behind of the host's own alone
     """
 
     build: object
@@ -47,6 +49,7 @@ class Inside:
     hides: bool = False
     portless: bool = False
     nameless: bool = False
+    extended: bool = False
 
 
 def _plain(src, dst, header, segment):
@@ -105,20 +108,24 @@ def _authenticated(src, dst, header, segment):
                   packets.authentication_header(header) + segment)
 
 
-NOP, END = packets.NOP, 0
-RECORD_ROUTE = bytes([NOP, packets.RECORD_ROUTE, 7, 4, 0, 0, 0, 0])
+def _extended(*numbers):
+    return Inside(_chain(*numbers), (6,), hides=True, extended=True)
+
+
+RECORD_ROUTE = bytes([packets.NOP, packets.RECORD_ROUTE, 7, 4, 0, 0, 0, 0])
 OPTIONS = packets.options_header(UDP)
 PACKETS = {
     "plain": Inside(_plain),
     "options": Inside(_options(RECORD_ROUTE), (4,), hides=True),
-    "most options": Inside(_options(bytes([NOP]) * 40), (4,), hides=True),
-    "hop by hop": Inside(_chain(packets.HOP_BY_HOP), (6,), hides=True),
-    "destination": Inside(_chain(packets.DESTINATION), (6,), hides=True),
-    "routing": Inside(_chain(packets.ROUTING), (6,), hides=True),
+    "most options": Inside(_options(bytes([packets.NOP]) * 40), (4,),
+                           hides=True),
+    "hop by hop": _extended(packets.HOP_BY_HOP),
+    "destination": _extended(packets.DESTINATION),
+    "routing": _extended(packets.ROUTING),
     "atomic": Inside(_chain(packets.FRAGMENT), (6,), hides=True),
-    "chain": Inside(_chain(packets.HOP_BY_HOP, packets.DESTINATION,
-                           packets.ROUTING, packets.FRAGMENT,
-                           packets.DESTINATION), (6,), hides=True),
+    "chain": _extended(packets.HOP_BY_HOP, packets.DESTINATION,
+                       packets.ROUTING, packets.FRAGMENT,
+                       packets.DESTINATION),
     "first": Inside(_fragment(0, 64), (4,)),
     "first, IPv6": Inside(_fragment(0, 64), (6,), hides=True),
     "later": Inside(_fragment(1, 64), hides=True, portless=True),
@@ -134,10 +141,11 @@ AUTHENTICATED = Inside(_authenticated)
 def segment(src, dst, proto, port, label):
     """UDP or TCP with a query, or an echo request; the label all over."""
     if proto == UDP:
-        return packets.udp(src, dst, 5300, port, make_query(
+        return packets.udp(src, dst, SOURCE_PORT, port, make_query(
             label, pad=label.encode() * 24))
     if proto == TCP:
-        return packets.tcp(src, dst, 5300, port, packets.PSH | packets.ACK,
+        return packets.tcp(src, dst, SOURCE_PORT, port,
+                           packets.PSH | packets.ACK,
                            make_query(label, pad=label.encode() * 24))
     kind = 128 if proto == ICMPV6 else 8
     return struct.pack("!BBHHH", kind, 0, 0, 1, 1) + label.encode() * 24
@@ -145,7 +153,7 @@ def segment(src, dst, proto, port, label):
 
 # --- what is around it ------------------------------------------------------
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Around:
     """Ethernet types and headers between the addresses and the packet.
 
@@ -262,11 +270,15 @@ class Wire:
         self.far, self.far_link = far or lab.isp, far_link
         self.addresses = (hardware_address(self.far, far_link)
                           + hardware_address(lab.host, link))
+        # Without them the host would send answers back, labels and all, in
+        # an ICMP message.
+        self.takers = [taker(lab.host, family)
+                       for family in (socket.AF_INET, socket.AF_INET6)]
 
     def frame(self, inside="plain", around="ethernet", family=4, proto=UDP,
-              port=53, target="public"):
+              port=53, target="public", source=None):
         """One frame; proto None: an echo request."""
-        src = labnet.HOST_WAN[family == 6]
+        src = source or labnet.HOST_WAN[family == 6]
         dst = labnet.RESOLVERS[target][family == 6]
         label = new_label()
         proto = proto or (ICMP if family == 4 else ICMPV6)
@@ -315,6 +327,17 @@ class Wire:
         assert len(out) in (0, len(frames)), (
             f"{len(out)} of {len(frames)}", some)
         return bool(out)
+
+
+def taker(namespace, family):
+    """A socket that answers go to, and are forgotten."""
+    with namespace.inside():
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind(("", SOURCE_PORT))
+    return sock
 
 
 def hardware_address(namespace, link):
