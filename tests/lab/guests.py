@@ -206,6 +206,8 @@ def shoot(namespace, link, capture, headless=False):
 
     headless: for links without a link-layer header, as tun.
     """
+    netns.wait_until(lambda: " qdisc noop " not in namespace.run(
+        ["ip", "-o", "link", "show", link]).stdout, f"{link} sends")
     with namespace.inside():
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         sock.bind((link, 0))
