@@ -17,17 +17,18 @@ TABLES = {10 << 8 | 0: "add", 10 << 8 | 2: "delete"}  # NFT_MSG_...TABLE
 SO_RCVBUFFORCE, RCVBUF_BYTES = 33, 64 << 20
 NETLINK_LIST_MEMBERSHIPS = 9
 SYS_PIDFD_GETFD = 438
-OURS = "leakguard"  # the table's name, and the program's
+OURS = "leakguard"  # the tables' name, and the program's
+FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Commits:
-    """Whose transactions touch our table, as the kernel tells them."""
+    """Whose transactions touch our tables, as the kernel tells them."""
 
     def __init__(self, namespace):
         self.seen = []  # (seconds, program)
-        self.tables = []  # ("add" or "delete", table)
+        self.tables = []  # ("add" or "delete", family and name)
         self.failed = None
         self._news, self._ending = threading.Condition(), False
         with namespace.inside():
@@ -70,8 +71,9 @@ class Commits:
                 if kind == NFT_MSG_NEWGEN and touched:
                     self._note(now, _text(body, NFTA_GEN_PROC_NAME))
                 if kind in TABLES:
-                    self.tables.append((TABLES[kind],
-                                        _text(body, NFTA_TABLE_NAME)))
+                    family = FAMILIES.get(body[0], body[0])
+                    name = _text(body, NFTA_TABLE_NAME)
+                    self.tables.append((TABLES[kind], f"{family} {name}"))
                 touched = (kind != NFT_MSG_NEWGEN
                            and (touched or OURS.encode() + b"\0" in body))
 

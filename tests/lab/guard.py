@@ -3,8 +3,12 @@
 import json
 import os
 import pathlib
+import re
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# Of each a table, all of one name.
+FAMILIES = ("inet", "netdev", "bridge")
+TABLES = [f"{family} leakguard" for family in FAMILIES]
 
 
 def find_program():
@@ -86,11 +90,21 @@ class Guard:
     def state(self):
         return self.status()["state"]
 
-    def listing(self):
-        """The kernel's own view of the guard's table; empty when off."""
+    def listing(self, family="inet"):
+        """The kernel's own view of a table of the guard; empty when off."""
         done = self.namespace.run(
-            ["nft", "list", "table", "inet", "leakguard"], check=False)
+            ["nft", "list", "table", family, "leakguard"], check=False)
         return done.stdout if done.rc == 0 else ""
+
+    def listings(self, *options):
+        """All tables of ours that are there at one moment: {table: what nft
+        lists}; of whatever name that has ours in it."""
+        done = self.namespace.run(["nft", *options, "list", "ruleset"])
+        found = {" ".join(text.split()[1:3]): text for text in
+                 re.split(r"^(?=table )", done.stdout, flags=re.M) if text}
+        return {table: text for table, text in found.items()
+                if table.partition(" ")[0] in FAMILIES
+                and table.partition(" ")[2].startswith("leakguard")}
 
 
 RUN_KEYWORDS = ("stdin", "timeout", "env")

@@ -1,8 +1,10 @@
 """What others do to the rules does not stand (S14), under full load.
 
-Where the watcher owns the table nothing gets out, since nothing can be done to
-it. Where it does not (`--ownership off`), every change is undone, and what got
-out until then is counted: build/undone.txt has the distribution.
+Where the watcher owns the tables nothing gets out, since nothing can be done
+to them. Where it does not (`--ownership off`), every change is undone. While
+one of the three is open the others still stand; without them what got out
+until the repair is counted: build/undone-frames-off.txt has how
+much, and how soon.
 """
 
 import contextlib
@@ -20,14 +22,14 @@ import labnet
 import netns
 from commits import OURS, Commits, deafen
 from firewalls import FIREWALLS, NFTABLES_CONF
-from guard import REPOSITORY
-from test_altered import ANYWHERE, EDITS, TABLE
+from guard import REPOSITORY, TABLES
+from test_altered import ANYWHERE, EDITS, FRAME_EDITS, TABLE
 from test_update import TARGET, Load, control, report, settle
 from tools import (SOAK, Churn, Counter, Rival, comparable, generation,
                    run_inside)
 
 BUILD = pathlib.Path(os.environ.get("BUILD", REPOSITORY / "build"))
-ROUNDS = 2000 if SOAK else 40
+ROUNDS = 2000 if SOAK else 60
 TIMEOUT_S = 60
 POLICY = ["--tunnel", "tun0", "--fragments", "defrag",
           *(word for address in ANYWHERE for word in ("--resolver", address))]
@@ -58,11 +60,44 @@ CHANGES = {
         f"add element {TABLE} resolver4 {{ {TARGET.v4} }}\n"
         f"add element {TABLE} resolver6 {{ {TARGET.v6} }}",
 }
-# Of all tables, not of ours alone.
+
+
+def wan_chain(lab):
+    """The name of the link's base chain."""
+    listing = lab.host.run(["nft", "list", "table", "netdev", "leakguard"])
+    return re.search(r'chain (egress_\d+) {\s+type filter hook egress '
+                     r'device "wan0"', listing.stdout)[1]
+
+
+# The same of the tables for frames: {0}.
+FRAME_CHANGES = {
+    **FRAME_EDITS,
+    "table flushed": "flush table {0}",
+    "table dormant": "add table {0} {{ flags dormant; }}",
+    "table made anew, empty": "delete table {0}\nadd table {0}",
+    "set flushed": "flush set {0} resolver4",
+    "set added": "add set {0} more {{ type ipv4_addr; }}",
+    "paused for good": "add element {0} pause {{ ip, ip6 }}",
+    "resolvers added": f"add element {{0}} resolver4 {{{{ {TARGET.v4} }}}}\n"
+                       f"add element {{0}} resolver6 {{{{ {TARGET.v6} }}}}",
+}
+FRAMES = {
+    **{f"{table.split()[0]}: {name}": ruleset.format(table)
+       for name, ruleset in FRAME_CHANGES.items() for table in TABLES[1:]},
+    "netdev: base chain deleted": lambda lab: "".join(
+        f"{verb} chain netdev leakguard {wan_chain(lab)}\n"
+        for verb in ("flush", "delete")),
+    "bridge: base chain deleted": "flush chain bridge leakguard forward\n"
+                                  "delete chain bridge leakguard forward",
+}
+ALL_DELETED = {"all tables deleted":
+               "".join(f"delete table {table}\n" for table in TABLES)}
+# Of everybody's tables, not of ours alone.
 SWEEPS = {
     "flush ruleset": "flush ruleset",
     "nftables.conf": NFTABLES_CONF,
 }
+EVERY = {**CHANGES, **FRAMES, **ALL_DELETED, **SWEEPS}
 
 
 @pytest.fixture(scope="module")
@@ -111,28 +146,27 @@ def edit(lab, change):
     return run_inside(lab.host, ["nft", "-f", file.name])
 
 
-def rules(listing):
-    """What a listing says, whatever the order that chains were made in."""
-    return comparable(listing.replace("\n\t}\n", "\n"))
+def rules(guard, *options):
+    """What our tables say, whatever the order that chains were made in."""
+    return {table: comparable(listing.replace("\n\t}\n", "\n"))
+            for table, listing in guard.listings(*options).items()}
 
 
-def handles(lab):
+def handles(guard):
     """Every rule, set and chain of ours with the number it was born with."""
-    listing = lab.host.run(["nft", "-a", "list", "table", *TABLE.split()])
-    return rules(listing.stdout)
+    return rules(guard, "-a")
 
 
 def others(lab):
     """Everybody else's tables, with handles."""
     listing = lab.host.run(["nft", "-a", "list", "ruleset"]).stdout
     return [table for table in re.split(r"^(?=table )", listing, flags=re.M)
-            if not table.startswith(f"table {TABLE} {{")]
+            if table and " ".join(table.split()[1:3]) not in TABLES]
 
 
 def is_restored(guard, before):
     """The rules are those of `before`, and status agrees."""
-    return (rules(guard.listing()) == before
-            and guard.state == "LOCKED")
+    return rules(guard) == before and guard.state == "LOCKED"
 
 
 def wait_restored(guard, before, what):
@@ -144,35 +178,37 @@ def wait_restored(guard, before, what):
 def test_owned(lab, watched, counter, record_property):
     """All is refused or passes by; not a rule is made anew."""
     guard, chance = watched(), random.Random(53)
-    before, base = handles(lab), counter.total()
-    changes = {**CHANGES, **SWEEPS}
+    before, base = handles(guard), counter.total()
+    assert [*before] == TABLES
     with Load(lab, TARGET) as load:
         for number in range(ROUNDS):
-            name = (list(changes)[number] if number < len(changes)
-                    else chance.choice(list(changes)))
-            done = edit(lab, changes[name])
+            name = (list(EVERY)[number] if number < len(EVERY)
+                    else chance.choice(list(EVERY)))
+            done = edit(lab, EVERY[name])
             assert (done.rc == 0) == (name in SWEEPS), f"{name}: {done}"
             assert done.rc == 0 or "not permitted" in done.stderr, done
         tried = load.stop()
     out = counter.total() - base
     report(record_property, rounds=ROUNDS, tried=tried, out=out)
     assert out == 0
-    assert handles(lab) == before
+    assert handles(guard) == before
     status = guard.status()
     assert (status["state"], status["owner"]) == ("LOCKED", "socket")
     assert (status["watcher"]["undone"], status["watcher"]["owner"]) == (0, True)
 
 
-BRIDGED = [("add", "leakguard_bridge"), ("delete", "leakguard"),
-           ("add", "leakguard"), ("delete", "leakguard_bridge")]
+# In three transactions; each is of all families.
+MADE_ANEW = [(verb, f"{table}{name}") for verb, name in (
+    ("add", "_standin"), ("delete", ""), ("add", ""), ("delete", "_standin"))
+    for table in TABLES]
 
 
 def test_ownership_comes_and_goes(lab, watched, counter, commits):
-    """A running watcher gives the table up and takes it back, under load;
-    each time a second one with the same rules stands meanwhile."""
-    guard, refused = watched(), f"delete table {TABLE}"
+    """A running watcher gives the tables up and takes them back, under load;
+    each time second ones with the same rules stand meanwhile."""
+    guard = watched()
     made = len(commits.tables)
-    before, base, pid = rules(guard.listing()), counter.total(), None
+    before, base, pid = rules(guard), counter.total(), None
     with Load(lab, TARGET) as load:
         for ownership, owner in [("off", "none"), ("auto", "socket")] * 4:
             guard.enable(*POLICY, "--ownership", ownership, watch=True)
@@ -181,19 +217,21 @@ def test_ownership_comes_and_goes(lab, watched, counter, commits):
             assert (status["state"], status["owner"]) == ("LOCKED", owner)
             assert status["watcher"]["owner"] == (owner == "socket")
             assert status["watcher"]["pid"] == pid
-            if owner == "socket":
-                assert "not permitted" in edit(lab, refused).stderr
-        assert rules(guard.listing()) == before
+            for table in TABLES if owner == "socket" else []:
+                done = edit(lab, f"delete table {table}")
+                assert "not permitted" in done.stderr
+        assert rules(guard) == before
         load.stop()
     assert counter.total() == base
-    netns.wait_until(lambda: commits.tables[made:] == BRIDGED * 8,
-                     "each by way of a second table")
-    assert lab.host.run(["nft", "list", "tables"]).stdout.count("\n") == 1
-    # Anybody's again, it is watched as such.
+    netns.wait_until(lambda: commits.tables[made:] == MADE_ANEW * 8,
+                     "each by way of second tables")
+    assert [*guard.listings()] == TABLES and not others(lab)
+    # Anybody's again, they are watched as such.
     guard.enable(*POLICY, *OFF, watch=True)
-    before = rules(guard.listing())
-    assert edit(lab, refused).rc == 0
-    wait_restored(guard, before, "undone once it is given up")
+    before = rules(guard)
+    for table in TABLES:
+        assert edit(lab, f"delete table {table}").rc == 0
+        wait_restored(guard, before, f"undone once it is given up: {table}")
 
 
 # --- undone ---
@@ -206,7 +244,9 @@ table ip neighbour {
     chain out { type filter hook output priority 7; ip daddr @s counter drop; }
     chain leakguard { accept; }
 }
-table bridge leakguard { chain c { }; }
+table netdev neighbour { chain leakguard { accept; }; }
+table bridge neighbour { chain leakguard { accept; }; }
+table arp leakguard { chain c { }; }
 table ip leakguard { chain postrouting { counter; }; }
 """
 
@@ -236,6 +276,11 @@ class Figures:
     def add(self, name, packets, seconds):
         self.rows.setdefault(name, []).append((packets, seconds * 1000))
 
+    def out(self):
+        """{change: packets} of those that let any out."""
+        return {name: total for name, row in self.rows.items()
+                if (total := sum(packets for packets, _ in row))}
+
     def text(self):
         rows = {**self.rows, "all": sum(self.rows.values(), [])}
         lines = [f"{'change':<46} {'times':>5}  {'packets out':^22} "
@@ -259,26 +304,33 @@ def _part(values, share):
 
 def undo_each(lab, guard, counter, commits, names, figures):
     """Each change in turn, undone before the next."""
-    before = rules(guard.listing())
+    before = rules(guard)
     for name in names:
         since, base = len(commits.seen), counter.total()
-        done = edit(lab, {**CHANGES, **SWEEPS}[name])
+        done = edit(lab, EVERY[name])
         assert done.rc == 0, f"{name}: {done}"
         seconds = commits.wait_repair(since, TIMEOUT_S)
         figures.add(name, counter.total() - base, seconds)
-        netns.wait_until(lambda: rules(guard.listing()) == before,
+        netns.wait_until(lambda: rules(guard) == before,
                          f"undone: {name}", TIMEOUT_S)
     assert is_restored(guard, before)
 
 
-def test_undone(lab, watched, counter, commits, record_property):
-    """All changes of our table, then everybody's; others' stay what they are."""
-    guard, chance, figures = watched(*OFF), random.Random(853), Figures()
-    rounds = [*CHANGES] + chance.choices([*CHANGES], k=ROUNDS // 2)
-    sweeps = chance.choices([*SWEEPS], k=max(ROUNDS - len(rounds), 6))
+@pytest.mark.parametrize("frames", ["require", "off"])
+def test_undone(lab, watched, counter, commits, record_property, frames):
+    """All changes of our tables, then everybody's; others' stay what they
+    are. What goes past one of two tables meets the other."""
+    guard = watched(*OFF, "--frames", frames)
+    ours, all_deleted = ((CHANGES, {}) if frames == "off" else
+                         ({**CHANGES, **FRAMES}, ALL_DELETED))
+    chance, figures = random.Random(853), Figures()
+    rounds = [*ours] + chance.choices([*ours], k=ROUNDS // 2)
+    sweeps = [*all_deleted] + chance.choices([*SWEEPS], k=max(
+        ROUNDS - len(rounds), 6))
     with neighbours(lab), Load(lab, TARGET) as load:
         theirs = others(lab)
         undo_each(lab, guard, counter, commits, rounds, figures)
+        out = figures.out()
         assert others(lab) == theirs
         base = guard.watcher["undone"]
         assert base >= len(rounds)
@@ -291,8 +343,9 @@ def test_undone(lab, watched, counter, commits, record_property):
     assert "table" in watcher["last_undone"]["what"]
     record_property("tried", str(tried))
     BUILD.mkdir(exist_ok=True)
-    (BUILD / "undone.txt").write_text(figures.text())
+    (BUILD / f"undone-frames-{frames}.txt").write_text(figures.text())
     print("\n" + figures.text())
+    assert not out or frames == "off"
 
 
 def test_log_names_who(lab, guard):
@@ -303,9 +356,9 @@ def test_log_names_who(lab, guard):
                                  stderr=file)
     try:
         netns.wait_until(lambda: guard.state == "LOCKED", "guarded")
-        before = rules(guard.listing())
-        for _ in range(6):
-            assert edit(lab, f"delete table {TABLE}").rc == 0
+        before = rules(guard)
+        for table in TABLES * 2:
+            assert edit(lab, f"delete table {table}").rc == 0
             wait_restored(guard, before, "undone")
         seconds = time.monotonic() - started
     finally:
@@ -323,7 +376,7 @@ def test_log_names_who(lab, guard):
 def test_firewall(lab, watched, counter, record_property, name, options):
     """Real ones come, reload and go; none of them touches our table."""
     guard = watched(*options)
-    before, base = handles(lab), counter.total()
+    before, base = handles(guard), counter.total()
     firewall = FIREWALLS[name](lab)
     with Load(lab, TARGET) as load:
         for _ in range(50 if SOAK else 1):
@@ -338,7 +391,7 @@ def test_firewall(lab, watched, counter, record_property, name, options):
     out = counter.total() - base
     report(record_property, firewall=name, tried=tried, out=out)
     assert out == 0
-    assert handles(lab) == before
+    assert handles(guard) == before
     assert guard.state == "LOCKED"
     assert guard.watcher["undone"] == 0
 
@@ -352,7 +405,7 @@ FIGHT_S = 30 if SOAK else 4
 def test_fight(lab, watched, counter, commits, record_property, how):
     """Repairs are slowed down, said so, and never given up."""
     guard = watched(*OFF)
-    before = rules(guard.listing())
+    before = rules(guard)
     started, undone = time.monotonic(), []
     with Rival(lab.host, how) as rival, Load(lab, TARGET) as load:
         while time.monotonic() - started < FIGHT_S:
@@ -410,7 +463,7 @@ def test_fight_is_said_without_a_table(lab, watched):
 
 def test_fight_with_an_owner(lab, watched, counter, record_property):
     guard = watched()
-    before, base = handles(lab), counter.total()
+    before, base = handles(guard), counter.total()
     for how in ("delete", "chains"):
         with Rival(lab.host, how) as rival, Load(lab, TARGET) as load:
             netns.wait_until(lambda: guard.watcher["pid"], "the watcher")
@@ -418,7 +471,7 @@ def test_fight_with_an_owner(lab, watched, counter, record_property):
             load.stop()
         assert changes == 0
     report(record_property, out=counter.total() - base)
-    assert counter.total() == base and handles(lab) == before
+    assert counter.total() == base and handles(guard) == before
     assert guard.watcher["undone"] == 0 and not guard.watcher["fighting"]
 
 
@@ -428,15 +481,15 @@ def test_events_are_lost(lab, watched):
     """More than the socket holds while the watcher cannot read. Until it has
     been emptied the kernel drops what comes, and does not say so again."""
     guard = watched(*OFF)
-    before, watcher = rules(guard.listing()), guard.watcher
+    before, watcher = rules(guard), guard.watcher
     with paused(watcher["pid"]):
-        assert edit(lab, f"delete table {TABLE}").rc == 0
+        assert edit(lab, ALL_DELETED["all tables deleted"]).rc == 0
         since = generation(lab.host)
         with Churn(lab.host) as churn:
             netns.wait_until(lambda: generation(lab.host) > since + 60000,
                              "many transactions", TIMEOUT_S)
             churn.stop()
-        assert not guard.listing()
+        assert not guard.listings()
         since = generation(lab.host)
     netns.wait_until(lambda: generation(lab.host) > since, "a repair",
                      TIMEOUT_S, 0.001)
@@ -463,9 +516,12 @@ def paused(pid):
 def test_audit(lab, watched):
     """A change that sent no event is found by looking now and then."""
     guard = watched(*OFF)
-    before, watcher = rules(guard.listing()), guard.watcher
+    before, watcher = rules(guard), guard.watcher
     assert deafen(watcher["pid"]) == 1
-    assert edit(lab, FLUSH_POSTROUTING).rc == 0
+    assert edit(lab, FLUSH_POSTROUTING
+                + "".join(f"flush chain {table} frame\n"
+                          for table in TABLES[1:])
+                + FRAMES["netdev: base chain deleted"](lab)).rc == 0
     wait_restored(guard, before, "found by an audit")
     after = guard.watcher
     assert after["undone"] == watcher["undone"] + 1

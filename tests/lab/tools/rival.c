@@ -1,11 +1,11 @@
 /*
- * rival - somebody else who changes leakguard's table without a pause
+ * rival - somebody else who changes leakguard's tables without a pause
  *
  *	rival delete | chains
  *
- * delete: removes the table.  chains: adds a chain to it, of a new name each
- * time.  One transaction after the other until standard input ends or LIMIT_S
- * have passed.  Prints "ready" after the first, and at the end
+ * delete: removes a table.  chains: adds a chain to it, of a new name each time.
+ * One transaction after the other, of each family in turn, until standard input
+ * ends or LIMIT_S have passed.  Prints "ready" after the first, and at the end
  *	done N of M
  * N of M transactions were accepted; the rest found no table, or were refused.
  */
@@ -81,6 +81,8 @@ static bool commit(int fd, const struct batch *b)
 
 static bool change(int fd, bool remove, unsigned long number)
 {
+	static const uint8_t families[] = { NFPROTO_INET, NFPROTO_NETDEV, NFPROTO_BRIDGE };
+	const uint8_t family = families[number % 3];
 	struct batch b = { .len = 0 };
 	struct nlmsghdr *nlh;
 	char name[32];
@@ -88,12 +90,12 @@ static bool change(int fd, bool remove, unsigned long number)
 	end(&b, begin(&b, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
 	if (remove) {
 		nlh = begin(&b, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_DELTABLE, NLM_F_ACK,
-			    NFPROTO_INET, 0);
+			    family, 0);
 		put(nlh, NFTA_TABLE_NAME, TABLE);
 	} else {
 		snprintf(name, sizeof(name), "rival%lu", number);
 		nlh = begin(&b, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN,
-			    NLM_F_ACK | NLM_F_CREATE, NFPROTO_INET, 0);
+			    NLM_F_ACK | NLM_F_CREATE, family, 0);
 		put(nlh, NFTA_CHAIN_TABLE, TABLE);
 		put(nlh, NFTA_CHAIN_NAME, name);
 	}
