@@ -422,11 +422,11 @@ def second_provider():
         drop(made)
 
 
-def wire(lab, link, far=None):
+def wire(lab, link, far=None, index=None):
     """A link of the host whose other end, of that name, is at isp2."""
-    far = far or link
-    netns.ip(f"link add {link} netns host type veth peer name {far} "
-             "netns isp2")
+    far, number = far or link, f"index {index}" if index else ""
+    netns.ip(f"link add {link} {number} netns host type veth "
+             f"peer name {far} netns isp2")
     netns.ip(f"link set {far} up", namespace="isp2")
     lab.host.ip(f"link set {link} up")
 
@@ -438,7 +438,7 @@ def frames_of(guard):
     return {one["name"]: one["frames"] for one in guard.status()["links"]}
 
 
-def wait_frames(guard, timeout=5, **expected):
+def wait_frames(guard, timeout=10, **expected):
     """Until status says so: wait_frames(guard, eth1="covered")."""
     def are():
         found = frames_of(guard)
