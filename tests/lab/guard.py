@@ -100,11 +100,19 @@ class Guard:
         """All tables of ours that are there at one moment: {table: what nft
         lists}; of whatever name that has ours in it."""
         done = self.namespace.run(["nft", *options, "list", "ruleset"])
-        found = {" ".join(text.split()[1:3]): text for text in
+        found = {tuple(text.split()[1:3]): text for text in
                  re.split(r"^(?=table )", done.stdout, flags=re.M) if text}
-        return {table: text for table, text in found.items()
-                if table.partition(" ")[0] in FAMILIES
-                and table.partition(" ")[2].startswith("leakguard")}
+        # nft has them in the order they came.
+        return {f"{family} {name}": text for family in FAMILIES
+                for (of, name), text in found.items()
+                if of == family and name.startswith("leakguard")}
+
+
+def egress_chain(namespace, link):
+    """The name of a link's base chain in table netdev."""
+    listing = namespace.run(["nft", "list", "table", *TABLES[1].split()])
+    return re.search(r"chain (egress_\d+) {\s+type filter hook egress "
+                     rf'device "{re.escape(link)}"', listing.stdout)[1]
 
 
 RUN_KEYWORDS = ("stdin", "timeout", "env")

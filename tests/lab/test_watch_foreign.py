@@ -22,7 +22,7 @@ import labnet
 import netns
 from commits import OURS, Commits, deafen
 from firewalls import FIREWALLS, NFTABLES_CONF
-from guard import REPOSITORY, TABLES
+from guard import REPOSITORY, TABLES, egress_chain
 from test_altered import ANYWHERE, EDITS, FRAME_EDITS, TABLE
 from test_update import TARGET, Load, control, report, settle
 from tools import (SOAK, Churn, Counter, Rival, comparable, generation,
@@ -61,14 +61,6 @@ CHANGES = {
         f"add element {TABLE} resolver6 {{ {TARGET.v6} }}",
 }
 
-
-def wan_chain(lab):
-    """The name of the link's base chain."""
-    listing = lab.host.run(["nft", "list", "table", "netdev", "leakguard"])
-    return re.search(r'chain (egress_\d+) {\s+type filter hook egress '
-                     r'device "wan0"', listing.stdout)[1]
-
-
 # The same of the tables for frames: {0}.
 FRAME_CHANGES = {
     **FRAME_EDITS,
@@ -85,7 +77,7 @@ FRAMES = {
     **{f"{table.split()[0]}: {name}": ruleset.format(table)
        for name, ruleset in FRAME_CHANGES.items() for table in TABLES[1:]},
     "netdev: base chain deleted": lambda lab: "".join(
-        f"{verb} chain netdev leakguard {wan_chain(lab)}\n"
+        f"{verb} chain netdev leakguard {egress_chain(lab.host, 'wan0')}\n"
         for verb in ("flush", "delete")),
     "bridge: base chain deleted": "flush chain bridge leakguard forward\n"
                                   "delete chain bridge leakguard forward",
