@@ -1,15 +1,16 @@
 /*
  * frame - send name traffic in frames made here, which pass the IP stack by
  *
- *	frame WAY LINK LABEL PORT IP4 IP6 [SHAPE]...
+ *	frame [-s SECONDS] WAY LINK LABEL PORT IP4 IP6 [SHAPE]...
  *
  * One frame of each shape (default: all of them), then UDP to port 9 by both
  * families, which tells that there is no more to wait for.  The I-th shape has
  * the source port LABEL + I, later fragments that identification; what was
- * sent is printed, "20003 vlan4" a line.
+ * sent is printed, "20003 vlan4" a line. With -s again and again for so long.
  *
  * WAY: raw, dgram (the kernel makes the link-layer header), bypass (no queue),
- * ring (PACKET_TX_RING), lie (the socket says ARP), or mute (it says nothing).
+ * ring (PACKET_TX_RING), lie (the socket says ARP), mute (it says nothing), or
+ * shout (raw, to everybody).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -28,6 +29,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "../lab/tools/private_netns.h"
 
@@ -156,12 +158,12 @@ static uint16_t ip_type(const struct shape *s)
 }
 
 /* A tag is followed by 7, a PPPoE session by its header. */
-static void put_link(struct frame *f, const struct shape *s, const uint8_t mac[ETH_ALEN])
+static void put_link(struct frame *f, const struct shape *s, const uint8_t mac[ETH_ALEN],
+		     const uint8_t to[ETH_ALEN])
 {
-	static const uint8_t to[ETH_ALEN] = { 2, 0, 0, 0, 0, 9 }; /* nobody's */
 	static const uint8_t session[] = { 0x11, 0, 0, 1, 0, 60 };
 
-	put(f, to, sizeof(to));
+	put(f, to, ETH_ALEN);
 	put(f, mac, ETH_ALEN);
 	for (int i = 0; s->tags[i]; i++) {
 		put16(f, s->tags[i]);
@@ -284,21 +286,6 @@ static void put_payload(struct frame *f, const struct shape *s, uint16_t label, 
 	put(f, rest, sizeof(rest));
 }
 
-static void build(struct frame *f, const struct shape *s, const uint8_t mac[ETH_ALEN],
-		  uint16_t label, uint16_t port)
-{
-	f->len = 0;
-	put_link(f, s, mac);
-	if (s->family == 4)
-		put_ip4(f, s, payload_len(s), label);
-	if (s->family == 6)
-		put_ip6(f, s, payload_len(s), label);
-	if (s->family)
-		put_payload(f, s, label, port);
-	else
-		put16(f, label);
-}
-
 /* --- the ways out --- */
 
 struct way {
@@ -307,12 +294,17 @@ struct way {
 	int protocol;	/* what the socket says of frames; -1: the truth */
 	bool is_bypass; /* no queueing discipline */
 	bool is_ring;
+	bool is_broadcast;
 };
 
 static const struct way ways[] = {
-	{ "raw", SOCK_RAW, -1, false, false },	      { "dgram", SOCK_DGRAM, -1, false, false },
-	{ "bypass", SOCK_RAW, -1, true, false },      { "ring", SOCK_RAW, -1, false, true },
-	{ "lie", SOCK_RAW, ETH_P_ARP, false, false }, { "mute", SOCK_RAW, 0, false, false },
+	{ .name = "raw", .type = SOCK_RAW, .protocol = -1 },
+	{ .name = "dgram", .type = SOCK_DGRAM, .protocol = -1 },
+	{ .name = "bypass", .type = SOCK_RAW, .protocol = -1, .is_bypass = true },
+	{ .name = "ring", .type = SOCK_RAW, .protocol = -1, .is_ring = true },
+	{ .name = "lie", .type = SOCK_RAW, .protocol = ETH_P_ARP },
+	{ .name = "mute", .type = SOCK_RAW, .protocol = 0 },
+	{ .name = "shout", .type = SOCK_RAW, .protocol = -1, .is_broadcast = true },
 };
 
 struct sender {
@@ -342,8 +334,10 @@ static void open_sender(struct sender *s, const char *link)
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", link);
 	s->to = (struct sockaddr_ll){ .sll_family = AF_PACKET,
 				      .sll_halen = ETH_ALEN,
-				      .sll_addr = { 2, 0, 0, 0, 0, 9 },
+				      .sll_addr = { 2, 0, 0, 0, 0, 9 }, /* nobody's */
 				      .sll_ifindex = (int)if_nametoindex(link) };
+	if (s->way->is_broadcast)
+		memset(s->to.sll_addr, 0xff, ETH_ALEN);
 	s->fd = socket(AF_PACKET, s->way->type | SOCK_CLOEXEC, 0);
 	if (s->fd < 0 || !s->to.sll_ifindex || ioctl(s->fd, SIOCGIFHWADDR, &ifr))
 		die(link);
@@ -359,13 +353,16 @@ static void open_sender(struct sender *s, const char *link)
 static ssize_t send_by_ring(struct sender *s, const struct frame *f)
 {
 	struct tpacket_hdr *head = (void *)s->ring;
-	static unsigned int next;
+	static unsigned int next; /* what was dropped leaves its place to the next one */
+	ssize_t n;
 
-	head = (void *)(s->ring + next++ % (RING_BLOCK / RING_FRAME) * RING_FRAME);
+	head = (void *)(s->ring + next % (RING_BLOCK / RING_FRAME) * RING_FRAME);
 	memcpy((uint8_t *)head + TPACKET_HDRLEN - sizeof(struct sockaddr_ll), f->data, f->len);
 	head->tp_len = (unsigned int)f->len;
 	head->tp_status = TP_STATUS_SEND_REQUEST;
-	return sendto(s->fd, NULL, 0, 0, (void *)&s->to, sizeof(s->to));
+	n = sendto(s->fd, NULL, 0, 0, (void *)&s->to, sizeof(s->to));
+	next += n >= 0;
+	return n;
 }
 
 static void send_frame(struct sender *s, const struct frame *f)
@@ -385,6 +382,21 @@ static void send_frame(struct sender *s, const struct frame *f)
 		die("sendto");
 }
 
+static void build(struct frame *f, const struct shape *s, const struct sender *by, uint16_t label,
+		  uint16_t port)
+{
+	f->len = 0;
+	put_link(f, s, by->mac, by->to.sll_addr);
+	if (s->family == 4)
+		put_ip4(f, s, payload_len(s), label);
+	if (s->family == 6)
+		put_ip6(f, s, payload_len(s), label);
+	if (s->family)
+		put_payload(f, s, label, port);
+	else
+		put16(f, label);
+}
+
 static bool is_wanted(const char *name, char **names)
 {
 	if (!*names)
@@ -395,39 +407,65 @@ static bool is_wanted(const char *name, char **names)
 	return false;
 }
 
-int main(int argc, char **argv)
+static void send_shapes(struct sender *s, uint16_t label, uint16_t port, char **names,
+			bool is_first)
+{
+	struct frame f;
+
+	for (size_t i = 0; i < SHAPES; i++) {
+		if (!is_wanted(shapes[i].name, names))
+			continue;
+		build(&f, &shapes[i], s, (uint16_t)(label + i), port);
+		send_frame(s, &f);
+		if (is_first)
+			printf("%zu %s\n", label + i, shapes[i].name);
+	}
+}
+
+static void send_marks(struct sender *s, uint16_t label)
 {
 	static const struct shape marks[] = { { "", 4, BODY_UDP, 0, { 0 } },
 					      { "", 6, BODY_UDP, 0, { 0 } } };
-	struct sender s = { 0 };
 	struct frame f;
+
+	for (int i = 0; i < 2; i++) {
+		build(&f, &marks[i], s, label, PORT_MARK);
+		send_frame(s, &f);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct sender s = { 0 };
+	unsigned long rounds = 0;
+	time_t end = 0;
+	uint16_t label;
 	cpu_set_t first;
 
+	if (argc > 2 && !strcmp(argv[1], "-s")) {
+		end = time(NULL) + atoi(argv[2]);
+		argc -= 2;
+		argv += 2;
+	}
 	for (size_t i = 0; argc > 6 && i < sizeof(ways) / sizeof(ways[0]); i++)
 		if (!strcmp(argv[1], ways[i].name))
 			s.way = &ways[i];
 	if (!s.way || inet_pton(AF_INET, argv[5], &to4) != 1 ||
 	    inet_pton(AF_INET6, argv[6], &to6) != 1) {
-		fputs("usage: frame WAY LINK LABEL PORT IP4 IP6 [SHAPE]...\n", stderr);
+		fputs("usage: frame [-s SECONDS] WAY LINK LABEL PORT IP4 IP6 [SHAPE]...\n", stderr);
 		return 2;
 	}
+	label = (uint16_t)atoi(argv[3]);
 	/* On one CPU, so that what was sent last arrives last. */
 	CPU_ZERO(&first);
 	CPU_SET(0, &first);
 	sched_setaffinity(0, sizeof(first), &first);
 	open_sender(&s, argv[2]);
-	for (size_t i = 0; i < SHAPES; i++) {
-		const uint16_t label = (uint16_t)(strtoul(argv[3], NULL, 10) + i);
-
-		if (!is_wanted(shapes[i].name, argv + 7))
-			continue;
-		build(&f, &shapes[i], s.mac, label, (uint16_t)strtoul(argv[4], NULL, 10));
-		send_frame(&s, &f);
-		printf("%u %s\n", label, shapes[i].name);
-	}
-	for (int i = 0; i < 2; i++) {
-		build(&f, &marks[i], s.mac, (uint16_t)strtoul(argv[3], NULL, 10), PORT_MARK);
-		send_frame(&s, &f);
-	}
+	do
+		send_shapes(&s, label, (uint16_t)atoi(argv[4]), argv + 7, !rounds++);
+	while (time(NULL) < end);
+	send_marks(&s, label);
+	if (end)
+		fprintf(stderr, "%lu rounds\n", rounds);
 	return 0;
 }

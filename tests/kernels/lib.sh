@@ -172,7 +172,8 @@ handles() {
 
 # see NAMESPACE LINK [NAME]
 see() {
-	inside "$1" probe see "$2" >"/see/${3:-$1}" 8>&- 9>&- &
+	: >"/see/${3:-$1}"
+	inside "$1" probe see "$2" >>"/see/${3:-$1}" 8>&- 9>&- &
 	wait_for grep -qs ready "/see/${3:-$1}"
 }
 
@@ -180,18 +181,23 @@ see() {
 # follows them to port 9 tells when there is no more to wait for. $came is
 # where all four came out ("far", "tun0", "wg0", "none"), or where each did.
 volley() {
-	local run='' label target=$3 tries=$((${4:-WAIT_S} * 30))
+	local run='' target=$3 tries=$((${4:-WAIT_S} * 30))
 	[ "$1" = host ] || run="inside $1"
-	label=$(($(cat /tmp/label 2>/dev/null || echo 20000) + 1))
-	echo $label >/tmp/label
+	labels 1
 	# shellcheck disable=SC2086 # two addresses
-	$run probe send $label "$2" $target
+	$run probe send "$label" "$2" $target
 	came=pending
 	while [ "$came" = pending ] && [ $tries -gt 0 ]; do
-		came=$(outcome $label "$2")
+		came=$(outcome "$label" "$2")
 		tries=$((tries - 1))
 		[ "$came" != pending ] || usleep 20000
 	done
+}
+
+# labels N: $label is the first of that many that nobody has had
+labels() {
+	label=$(cat /tmp/label 2>/dev/null || echo 20000)
+	echo $((label + $1)) >/tmp/label
 }
 
 outcome() {
@@ -233,6 +239,81 @@ paths() {
 		done
 	done
 	check "$1" "${found:-$2}" "$2"
+}
+
+# --- frames made by hand: frame.c has their shapes ---
+
+# sends NAME EXPECTED WAY NAMESPACE:LINK PORT "IP4 IP6" [SHAPE]...: which of all
+# shapes, or of these, come out somewhere
+sends() {
+	local name=$1 expected=$2 way=$3 where=${4%:*} link=${4#*:} port=$5 target=$6 run=''
+	shift 6
+	[ "$where" = . ] || run="inside $where"
+	labels 64
+	# shellcheck disable=SC2086 # two addresses
+	$run frame "$way" "$link" "$label" "$port" $target "$@" >/tmp/frames
+	wait_for has_marks "$label" || echo "FAIL $SUITE: $name: no end is seen"
+	check "$name" "$(shapes_seen)" "$expected"
+}
+
+has_marks() {
+	awk -v label="$1" '$3 == 9 && $4 == label { marks[index($2, ":") > 0] = 1 }
+		END { exit !(marks[0] && marks[1]) }' /see/*
+}
+
+# "all" and "none" are what they say.
+shapes_seen() {
+	awk 'FILENAME == "/tmp/frames" { shapes[++n] = $2; labels[n] = $1; next }
+		$3 != 9 { came[$4] = 1 }
+		END {
+			for (i = 1; i <= n; i++)
+				if (came[labels[i]])
+					seen = seen (m++ ? " " : "") shapes[i]
+			print m == n ? "all" : m ? seen : "none"
+		}' /tmp/frames /see/*
+}
+
+# large NAME "FIRST LATER" ORIGIN PORT "IP4 IP6": of datagrams that the kernel
+# cuts, one by each family, how many fragments of each sort come out
+large() {
+	local name=$1 expected=$2 origin=$3 port=$4 address run='' first later before=0
+	[ "$origin" = host ] || run="inside $origin"
+	for address in $5; do
+		before=$((before + $(later_ones "$address")))
+	done
+	labels 1
+	first=$label
+	for address in $5; do
+		$run probe large "$first" "$port" "$address"
+	done
+	volley "$origin" 443 "$5"
+	later=0
+	for address in $5; do
+		later=$((later + $(later_ones "$address")))
+	done
+	check "$name" "$(cat /see/* | grep -c "^udp .* $port $first\$") $((later - before))" "$expected"
+}
+
+later_ones() {
+	cat /see/* | grep -c "^fragment $1 "
+}
+
+# reach NAMESPACE LINK NUMBER: all of 203.0.113.0/24 is sent there, to nobody's
+# MAC address
+reach() {
+	local run=''
+	[ "$1" = . ] || run="inside $1"
+	place "$1" "$2" "198.51.$3.2/24" "2001:db8:$3::2/64"
+	$run ip neighbour replace "198.51.$3.1" lladdr 02:00:00:00:00:09 dev "$2" nud permanent
+	$run ip neighbour replace "2001:db8:$3::1" lladdr 02:00:00:00:00:09 dev "$2" nud permanent
+	$run ip route replace 203.0.113.0/24 via "198.51.$3.1" dev "$2"
+	$run ip -6 route replace 2001:db8:113::/48 via "2001:db8:$3::1" dev "$2"
+}
+
+# Back to the default route.
+unreach() {
+	ip route del 203.0.113.0/24 2>/dev/null
+	ip -6 route del 2001:db8:113::/48 2>/dev/null
 }
 
 # --- tunnels ---

@@ -285,11 +285,12 @@ static void print_frame(uint16_t type, const uint8_t *packet, size_t len)
 {
 	size_t at = 0;
 
-	while (len >= at + 10) {
-		if (type == ETH_P_8021Q || type == ETH_P_8021AD || type == 0x9100) {
+	for (;;) {
+		if ((type == ETH_P_8021Q || type == ETH_P_8021AD || type == 0x9100) &&
+		    len >= at + 4) {
 			type = two_bytes(packet + at + 2);
 			at += 4;
-		} else if (type == ETH_P_PPP_SES) {
+		} else if (type == ETH_P_PPP_SES && len >= at + 8) {
 			type = two_bytes(packet + at + 6);
 			type = type == 0x21 ? ETH_P_IP : type == 0x57 ? ETH_P_IPV6 : type;
 			at += 8;

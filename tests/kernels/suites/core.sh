@@ -128,11 +128,6 @@ count_lines() {
 	grep -cxF "$1" /see/far
 }
 
-# Their identification may be another than the sender's.
-later_ones() {
-	grep -c "^fragment $1 " /see/far
-}
-
 # lone NAME EXPECTED: fragments without a first one, from each origin
 lone() {
 	local name=$1 before found
