@@ -120,6 +120,24 @@ documented_warnings() {
 	section 'THE JSON OF STATUS' FILES | sed -n '/codes of warnings/,$p' | items Qq
 }
 
+covers() {
+	enum_words LINK_COVER
+}
+
+documented_covers() {
+	section 'THE JSON OF STATUS' FILES | sed -n '/^What becomes of frames/,/^\.It/p' |
+		sed -n 's/^\.Qq \([a-z]*\).*/\1/p'
+}
+
+# The same for people.
+cover_words() {
+	sed -n 's/.*\[LINK_COVER_[A-Z]*\] = "\(.*\)",/\1/p' src/cmd_show.c | sed 's/: $//'
+}
+
+documented_cover_words() {
+	section COMMANDS OPTIONS | sed -n 's/^\.It Li \(.*\)/\1/p' | sed 's/: Ar why$//'
+}
+
 states() {
 	enum_words GUARD_STATE
 }
@@ -208,7 +226,7 @@ documents_json_version() {
 
 # What is true no longer must not be read anywhere.
 no_promises_of_old() {
-	! grep -nEi 'no watcher yet|until there is a watcher|watcher.*in the making|so far (pins|routes)' \
+	! grep -nEi 'no watcher yet|until there is a watcher|watcher.*in the making|so far (pins|routes)|layer at the device is|leakguard_bridge' \
 		README.md src/*.in src/*.example
 }
 
@@ -350,6 +368,8 @@ check "leakguard.8: options" agree 20 options documented_options
 check "leakguard.8: states" agree 5 states documented_states
 check "leakguard.8: states of the JSON" agree 5 states states_of_json
 check "leakguard.8: members of the JSON" agree 40 json_members documented_members
+check "leakguard.8: what becomes of frames" agree 6 covers documented_covers
+check "leakguard.8: the same in words" agree 6 cover_words documented_cover_words
 check "leakguard.8: owners" agree 3 owners documented_owners
 check "leakguard.8: warnings" agree 13 warning_codes documented_warnings
 check "leakguard.8: events of the log" agree 13 events documented_events
