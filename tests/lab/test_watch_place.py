@@ -20,6 +20,7 @@ import pytest
 
 import labnet
 import netns
+from guard import FAMILIES, TABLES
 from procfs import Process, family
 from test_watch_crash import (BACK_S, BASE, assert_in_order,
                               assert_refused, end_watcher, is_pinned, judge,
@@ -504,7 +505,8 @@ def test_other_users(watched):
 # --- a table that somebody else owns ---
 
 NEWTABLE, CREATE, OWNER_PERSIST = 10 << 8 | 0, 0x400, 6
-BATCH_BEGIN, BATCH_END, NFPROTO_INET = 16, 17, 1
+BATCH_BEGIN, BATCH_END = 16, 17
+NFPROTO = dict(zip(FAMILIES, (1, 5, 7), strict=True))
 
 
 def message(kind, flags, family_, resource, payload=b""):
@@ -519,38 +521,40 @@ def attribute(kind, value):
 
 
 @contextlib.contextmanager
-def stranger(namespace):
+def stranger(namespace, family_):
     """Owns a table of our name as long as the block runs; then an orphan."""
     with namespace.inside():
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
     with sock:
         sock.send(message(BATCH_BEGIN, 0, 0, 10)
-                  + message(NEWTABLE, CREATE, NFPROTO_INET, 0,
+                  + message(NEWTABLE, CREATE, NFPROTO[family_], 0,
                             attribute(1, b"leakguard\0") + attribute(
                                 2, struct.pack(">I", OWNER_PERSIST)))
                   + message(BATCH_END, 0, 0, 10))
         yield
 
 
-@pytest.mark.parametrize("options", [[], ["--no-watch"],
-                                     ["--ownership", "off"]], ids=" ".join)
-def test_table_of_a_stranger(lab, guard, target, options):
+@pytest.mark.parametrize("options", [[], ["--no-watch"], [
+    "--ownership", "off"], ["--frames", "off"]], ids=" ".join)
+@pytest.mark.parametrize("family_", FAMILIES)
+def test_table_of_a_stranger(lab, guard, target, options, family_):
     """Refused in a line, and nothing done; an orphan of it is adopted."""
-    with stranger(lab.host):
-        assert "flags owner" in guard.listing()
-        assert_refused(lab.host)
-        number, rules = generation(lab.host), guard.listing()
+    with stranger(lab.host, family_):
+        assert "flags owner" in guard.listing(family_)
+        assert_refused(lab.host, [f"{family_} leakguard"])
+        number, rules = generation(lab.host), guard.listings()
         for argv in (["enable", *options, *BASE[1:]],
                      ["up", "--tunnel", "wg0"], ["disable"]):
             done = run_inside(lab.host, guard.command(*argv))
             line_of(done, "leakguard")
-        assert generation(lab.host) == number and guard.listing() == rules
+        assert generation(lab.host) == number and guard.listings() == rules
         assert not watchers_of(guard)
     assert target.is_open()
     done = guard.run("enable", *options, *BASE[1:])
     assert done.rc == 0, done
     with target.flooded():
-        assert read_rules(guard)
+        wanted = TABLES[:1] if "--frames" in options else TABLES
+        assert [*guard.listings()] == wanted
 
 
 # --- off, and on at boot ---
