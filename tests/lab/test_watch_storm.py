@@ -5,6 +5,7 @@ gets a route through the tunnel, and is pinned from then on (design, section 4).
 """
 
 import contextlib
+import re
 import signal
 import subprocess
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 import labnet
 import netns
+from guard import TABLES
 from procfs import Process, family
 from tools import SOAK, Churn, generation, run_inside
 
@@ -21,6 +23,7 @@ from tools import SOAK, Churn, generation, run_inside
 # otherwise. Each is pinned once, so every test takes new ones.
 WITNESSES = [f"203.0.113.{number}" for number in range(100, 200)]
 MOST_KIB = 4096
+LINK_KIB = 2  # for each that has a chain of its own
 FLAT_KIB = 256
 AUDIT_MS = 10000  # src/reconcile.c: how often it looks unasked
 SLACK = 3         # looks of a storm's two ends, and of an audit
@@ -203,15 +206,17 @@ def test_a_thousand_links(lab, guard, tunnel, record_property):
     """They come, one of them flaps, they go: twice, with the same memory."""
     resolvers = WITNESSES[:4]
     guard.enable(tunnel=tunnel.link, resolver=resolvers, watch=True)
-    who, most = family(guard), []
+    who, most, covered = family(guard), [], hooked(guard)
+    assert len(covered) == 2
     for number in range(2):
         # Named before they are made: a batch's lines are checked together.
         batch(lab, [f"link add many{n}a group 77 type veth peer name many{n}b "
                     "group 77" for n in range(500)])
         try:
             guard.reload()
-            links = guard.namespace.run(["ip", "-o", "link"]).stdout
-            assert links.count(" many") >= 1000
+            many = [link["frames"] for link in guard.status()["links"]
+                    if link["name"].startswith("many")]
+            assert many == ["covered"] * 1000
             batch(lab, [*flaps(50, "many7a"), *flaps(50, "tun0"),
                         "link set many7a name many-7",
                         lead_inside(resolvers[2 * number])])
@@ -220,11 +225,18 @@ def test_a_thousand_links(lab, guard, tunnel, record_property):
         finally:
             lab.host.ip("link del group 77")
         pin(lab, guard, resolvers[2 * number + 1])
+        netns.wait_until(lambda: hooked(guard) == covered, "all are as before")
         most.append({name: one.most_kib for name, one in who.items()})
     report(record_property, most_kib=most)
     for name in who:
         assert most[1][name] < most[0][name] + FLAT_KIB
-        assert most[1][name] < MOST_KIB
+        assert most[1][name] < MOST_KIB + 1000 * LINK_KIB
+
+
+def hooked(guard):
+    """Links that have a chain in table netdev."""
+    return sorted(re.findall(r'hook egress device "(.*?)"',
+                             guard.listing("netdev")))
 
 
 # --- routes ---
@@ -340,15 +352,17 @@ def test_a_route_that_comes_with_its_resolver(lab, guard, tunnel):
 # --- other people's transactions ---
 
 COMMITS = 100000 if SOAK else 20000
-FOREIGN = "add table ip leakguard\nadd chain ip leakguard postrouting\n"
+FOREIGN = ["ip leakguard", "netdev neighbour", "bridge neighbour"]
 
 
 def commit_elsewhere(lab):
     """COMMITS transactions in tables that are none of ours."""
     with Churn(lab.host) as churn:
         enough = generation(lab.host) + COMMITS
-        lab.host.nft(FOREIGN)  # of the same name, in another family
-        lab.host.nft("delete table ip leakguard")
+        # Of the same name in another family, and the reverse.
+        lab.host.nft("".join(f"add table {table}\nadd chain {table} verdict\n"
+                             for table in FOREIGN))
+        lab.host.nft("".join(f"delete table {table}\n" for table in FOREIGN))
         netns.wait_until(lambda: generation(lab.host) >= enough,
                          f"{COMMITS} commits", 300, 0.05)
         return churn.stop()
@@ -376,9 +390,11 @@ def test_a_storm_of_transactions(lab, guard, tunnel, record_property,
         assert one.memory_kib < before[name] + FLAT_KIB
         assert one.most_kib < MOST_KIB
     pin(lab, guard, WITNESSES[0])
-    if ownership == "off":
-        lab.host.nft("delete table inet leakguard")
-        netns.wait_until(lambda: guard.watcher["undone"] == 1, "it is undone")
+    for number, table in enumerate(TABLES if ownership == "off" else [], 1):
+        lab.host.nft(f"delete table {table}")
+        netns.wait_until(lambda n=number: guard.watcher["undone"] == n,
+                         f"it is undone: {table}")
+    assert [*guard.listings()] == TABLES
     assert guard.state == "GUARDED"
 
 
@@ -402,20 +418,26 @@ def test_rules_change_while_it_is_stopped(lab, guard, tunnel):
     """A change by others among so many that its event is lost."""
     guard.enable(tunnel=tunnel.link, watch=True, ownership="off")
     worker, seen = family(guard)["worker"], Watched(guard)
-    whole = guard.listing().count(" counter ")
+    whole = count_rules(guard)
     worker.stop()
     try:
         commit_elsewhere(lab)
-        lab.host.nft("flush chain inet leakguard verdict")
-        assert guard.listing().count(" counter ") < whole
+        lab.host.nft("".join(f"flush chain {table} verdict\n"
+                             for table in TABLES))
+        assert all(now < before for now, before in zip(
+            count_rules(guard), whole, strict=True))
         commit_elsewhere(lab)
     finally:
         worker.go_on()
-    netns.wait_until(lambda: guard.listing().count(" counter ") == whole,
+    netns.wait_until(lambda: count_rules(guard) == whole,
                      "the rules are back", 30)
     done = seen.read()
     assert done["lost"] >= 1 and done["undone"] >= 1
     assert guard.state == "GUARDED"
+
+
+def count_rules(guard):
+    return [text.count(" comment ") for text in guard.listings().values()]
 
 
 # --- much, and long ---
