@@ -195,12 +195,13 @@ def test_resolver_by_the_bridge(lab, guard, nf_call):
         assert ask(lab, guest, PUBLIC) == (NONE, NONE)
 
 
-def test_resolver_by_the_port(lab, guard):
+@nf_calls
+def test_resolver_by_the_port(lab, guard, nf_call):
     """A path of its own: for guests, whose last link it is. The host's
-    queries leave the IP stack by br0."""
-    with bridged(lab) as (guest,):
+    queries leave the IP stack by br0, and guests' with nf-call too."""
+    with bridged(lab, 1, nf_call) as (guest,):
         guard.enable(tunnel="tun0", resolver=via(APPROVED, "wan0"))
-        assert reaches(lab, guest, APPROVED)
+        assert reaches(lab, guest, APPROVED) != nf_call
         assert ask(lab, guest, PUBLIC) == (NONE, NONE)
         assert ask(lab, lab.host, APPROVED, "br0").seen == NONE
 
@@ -258,12 +259,15 @@ def test_server_in_a_bridged_guest(lab, guard, server, nf_call):
                     NONE, expected), (origin.name, enable)
 
 
-def test_inside_between_bridged_guests(lab, guard, server):
-    """`inside` lets them ask each other; the provider learns nothing."""
-    with bridged(lab, 2) as (guest, other):
+@nf_calls
+def test_inside_between_bridged_guests(lab, guard, server, nf_call):
+    """`inside` lets them ask each other; the provider learns nothing. With
+    bridge-nf-call-iptables the inet table is asked too, and sees br0."""
+    with bridged(lab, 2, nf_call) as (guest, other):
         server(lab, guest, GUESTS[0])
         guard.enable(tunnel="tun0", inside="vm*")
-        assert ask(lab, other, GUESTS[0], due=WAYS) == (NONE, WAYS)
+        expected = NONE if nf_call else WAYS
+        assert ask(lab, other, GUESTS[0], due=expected) == (NONE, expected)
         for one in (guest, other):
             assert ask(lab, one, PUBLIC) == (NONE, NONE)
             assert not harmless(one)
@@ -324,6 +328,8 @@ def test_virtual_machine(lab, guard):
             assert tap.shoot(capture) == WAYS
             guard.enable(tunnel="tun0")
             assert tap.shoot(capture) == NONE
+            counters = guard.status()["counters"]
+            assert counters["S11"]["packets"] == 2 * len(WAYS)  # two ports
             assert shoot(lab.host, "vmtap", tap) == NONE
 
 
