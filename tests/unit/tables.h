@@ -70,7 +70,7 @@ static inline void add_chain_of(struct fwtable *t, const struct ruleset *rs,
 	/* NF_BR_FORWARD is NF_INET_FORWARD, too; NF_NETDEV_EGRESS is 1. */
 	static const uint32_t hooks[] = { 0, NF_INET_POST_ROUTING, NF_INET_LOCAL_OUT,
 					  NF_INET_FORWARD, 1 };
-	const int priority = chain->hook == HOOK_NONE	 ? 0 :
+	const int priority = chain->hook == HOOK_NONE  ? 0 :
 			     rs->family == FAMILY_INET ? RULESET_PRIORITY :
 							 RULESET_FRAME_PRIORITY;
 	char name[RULESET_NAME];

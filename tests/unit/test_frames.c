@@ -383,10 +383,10 @@ static void test_resolvers_below(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_below),	       cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_circles),	       cmocka_unit_test(test_stack),
-		cmocka_unit_test(test_roles),	       cmocka_unit_test(test_devices),
-		cmocka_unit_test(test_choose_devices), cmocka_unit_test(test_tables),
+		cmocka_unit_test(test_below),		cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_circles),		cmocka_unit_test(test_stack),
+		cmocka_unit_test(test_roles),		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_choose_devices),	cmocka_unit_test(test_tables),
 		cmocka_unit_test(test_resolvers_below),
 	};
 

@@ -125,12 +125,101 @@ static void test_foreign_kinds(void **state)
 	ruleset_fini(&rules);
 }
 
+/* What rules use the kernel has; of what they do not, nothing is known. */
+static void test_parts(void **state)
+{
+	static const struct {
+		const char *lines;
+		struct parts has, expected;
+	} rows[] = {
+		{ "",
+		  { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_HAS },
+		  { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_HAS } },
+		{ "",
+		  { FRAGMENTS_CONNTRACK, PART_HAS, PART_LACKS, PART_LACKS },
+		  { FRAGMENTS_CONNTRACK, PART_HAS, PART_UNKNOWN, PART_UNKNOWN } },
+		{ "",
+		  { FRAGMENTS_DROP, PART_LACKS, PART_HAS, PART_HAS },
+		  { FRAGMENTS_AUTO, PART_UNKNOWN, PART_HAS, PART_UNKNOWN } },
+		{ "",
+		  { FRAGMENTS_DEFRAG, PART_LACKS, PART_LACKS, PART_HAS },
+		  { FRAGMENTS_DEFRAG, PART_UNKNOWN, PART_UNKNOWN, PART_UNKNOWN } },
+		{ "frames = off\n",
+		  { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_HAS },
+		  { FRAGMENTS_DEFRAG, PART_UNKNOWN, PART_UNKNOWN, PART_UNKNOWN } },
+		{ "frames = strict\n",
+		  { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_HAS },
+		  { FRAGMENTS_DEFRAG, PART_HAS, PART_HAS, PART_UNKNOWN } },
+	};
+	const struct pins none = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		struct policy p = policy_from_lines(rows[i].lines);
+		struct ruleset rules[FAMILIES];
+		struct fwtables tables;
+		struct parts found;
+
+		assert_int_equal(rulesets_build(&p, &none, &some_net, &rows[i].has, rules), 0);
+		tables = tables_of(rules);
+		found = fwdecode_parts(&tables);
+		assert_row(!memcmp(&found, &rows[i].expected, sizeof(found)), rows[i].lines,
+			   "%zu: %d %d %d %d", i, found.fragments, found.egress, found.bridge,
+			   found.route);
+		fwtables_fini(&tables);
+		rulesets_fini(rules);
+		policy_fini(&p);
+	}
+}
+
+/* Of frames and guests: as far as the tables that are there tell. */
+static void test_frames(void **state)
+{
+	static const struct {
+		const char *lines;
+		enum part egress, bridge;
+		enum frames expected;
+	} rows[] = {
+		{ "", PART_HAS, PART_HAS, FRAMES_AUTO },
+		{ "frames = require\n", PART_HAS, PART_HAS, FRAMES_AUTO }, /* the same rules */
+		{ "frames = strict\n", PART_HAS, PART_HAS, FRAMES_STRICT },
+		{ "frames = strict\n", PART_LACKS, PART_HAS, FRAMES_STRICT },
+		{ "", PART_LACKS, PART_HAS, FRAMES_AUTO },
+		{ "", PART_LACKS, PART_LACKS, FRAMES_OFF },
+		{ "frames = off\n", PART_HAS, PART_HAS, FRAMES_OFF },
+	};
+	const struct pins none = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		const struct parts parts = { FRAGMENTS_DEFRAG, rows[i].egress, rows[i].bridge,
+					     PART_HAS };
+		struct policy p = policy_from_lines(rows[i].lines), found;
+		struct ruleset rules[FAMILIES];
+		struct fwtables tables;
+
+		policy_set_lines(&p, "inside = veth*\ninside = docker0\n");
+		assert_int_equal(rulesets_build(&p, &none, &some_net, &parts, rules), 0);
+		tables = tables_of(rules);
+		found = decoded_all(&tables);
+		assert_row(found.frames == rows[i].expected, rows[i].lines, "is %s",
+			   frames_format(found.frames));
+		assert_int_equal(found.insides_len, 2);
+		assert_true(policy_is_inside(&found, "docker0") &&
+			    policy_is_inside(&found, "veth7"));
+		policy_fini(&found);
+		fwtables_fini(&tables);
+		rulesets_fini(rules);
+		policy_fini(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_kinds),
-		cmocka_unit_test(test_foreign_kinds),
+		cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_kinds),
+		cmocka_unit_test(test_foreign_kinds), cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_frames),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,7 +171,8 @@ static void set_dormant(struct fwtable *t)
 
 static void add_foreign_chain(struct fwtable *t)
 {
-	add_rule_text(add_chain(t, "evil", NF_INET_POST_ROUTING, RULESET_PRIORITY, NULL), strdup("[x]"));
+	add_rule_text(add_chain(t, "evil", NF_INET_POST_ROUTING, RULESET_PRIORITY, NULL),
+		      strdup("[x]"));
 }
 
 static void add_foreign_set(struct fwtable *t)

@@ -99,7 +99,8 @@ static void test_flags(void **state)
 			flushes += type == NFT_MSG_DELRULE;
 			rules += type == NFT_MSG_NEWRULE;
 		}
-		assert_row(flushes == c.rules[FAMILY_INET].chains_len, c.text, "%zu flushes", flushes);
+		assert_row(flushes == c.rules[FAMILY_INET].chains_len, c.text, "%zu flushes",
+			   flushes);
 		for (size_t k = 0; k < c.rules[FAMILY_INET].chains_len; k++)
 			rules -= c.rules[FAMILY_INET].chains[k].rules_len;
 		assert_row(!rules, c.text, "rules too many or too few");

@@ -13,10 +13,10 @@
 #define OWNER	FWTXN_TABLE_OWNER
 #define PERSIST FWTXN_TABLE_PERSIST
 
-#define POLICY	  "resolver = 10.0.0.1\nports = 53\n"
-#define ADOPTS	  "table leakguard\n"
+#define POLICY	   "resolver = 10.0.0.1\nports = 53\n"
+#define ADOPTS	   "table leakguard\n"
 #define NO_STANDIN "removal of table leakguard_standin\n"
-#define ONE_MORE  "1 elements into set resolver4\n"
+#define ONE_MORE   "1 elements into set resolver4\n"
 
 static void empty_resolvers(struct fwtable *t)
 {

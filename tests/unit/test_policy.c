@@ -6,7 +6,7 @@
 #include "policies.h"
 
 #define CHOICES                                                                          \
-	"mode = either\naction = drop\nfragments = auto\nframes = auto\nlog-group = 0\n"    \
+	"mode = either\naction = drop\nfragments = auto\nframes = auto\nlog-group = 0\n" \
 	"log-rate = 10\nownership = auto\npause-max = 3600\nwatch-quiet = 50\nwatch-late = 500\n"
 #define TAIL "ports = 53,853\n" CHOICES
 

@@ -90,8 +90,7 @@ static void check_floor(const struct combination *c, const struct ruleset *rs)
 	assert_row(chain && chain->rules_len, c->text, "no verdict");
 	last = &chain->rules[chain->rules_len - 1];
 	assert_row(last->verdict == VERDICT_DROP && last->promise == blocking_promise(rs) &&
-			   !last->matches_len &&
-			   last->counted,
+			   !last->matches_len && last->counted,
 		   c->text, "verdict ends in %s", last->comment);
 	for (size_t k = 0; k + 1 < chain->rules_len; k++)
 		assert_row(!is_blocking(chain->rules[k].verdict), c->text, "%s",
@@ -144,8 +143,7 @@ static void check_sets(const struct combination *c, const struct ruleset *rs)
 	for (size_t i = 0; i < rs->sets_len; i++) {
 		const struct set *set = &rs->sets[i];
 
-		assert_row(set_named(rs, set->name) == set, c->text, "two sets %s",
-			   set->name);
+		assert_row(set_named(rs, set->name) == set, c->text, "two sets %s", set->name);
 		assert_row(set->elems_len || set->timed || !strcmp(set->name, "bonded"), c->text,
 			   "%s is empty", set->name);
 		assert_row((set->fields_len == 1 ||
@@ -202,8 +200,7 @@ static void check_resolvers(const struct combination *c, const struct ruleset *r
  */
 static void check_kinds(const struct combination *c, const struct ruleset *rs)
 {
-	const struct set *kinds = set_named(rs, "tunnel_kind"),
-			 *tunnel = set_named(rs, "tunnel");
+	const struct set *kinds = set_named(rs, "tunnel_kind"), *tunnel = set_named(rs, "tunnel");
 
 	assert_row(!kinds == !(c->policy.kinds_len && c->policy.tunnels_len), c->text, "%s kinds",
 		   kinds ? "has" : "lacks");
@@ -342,7 +339,8 @@ static void test_base_chains(void **state)
 					append_rules(text, sizeof(text), &c.rules[f].chains[k]);
 		while (!strstr(c.text, some_ports[ports]))
 			ports++;
-		before = seen[ports][c.policy.action][c.rules[FAMILY_INET].fragments - FRAGMENTS_DEFRAG];
+		before = seen[ports][c.policy.action]
+			     [c.rules[FAMILY_INET].fragments - FRAGMENTS_DEFRAG];
 		if (!*before)
 			strcpy(before, text);
 		assert_row(!strcmp(before, text), c.text, "base chains were\n%s and are\n%s",
