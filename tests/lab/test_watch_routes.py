@@ -203,6 +203,8 @@ def test_pinned_by_itself(lab, guard, bare_tunnel, way):
     assert not pinned(guard)
     run_lines(lab.host, way.into)
     wait_pinned(guard, *INSIDE)
+    assert not any(address in text for address in INSIDE
+                   for text in guard.listings().values())
     assert paths(lab, probes(), bare_tunnel) == {"tunnel"}
     before, looked = comparable(guard.listing()), guard.watcher["looked"]
     run_lines(lab.host, way.out)
