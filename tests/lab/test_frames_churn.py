@@ -241,7 +241,7 @@ def test_links_vanish_while_enable_runs(many, anew):
 
     with busy(come_and_go) as at_work:
         runs = 0
-        while at_work.is_alive() and runs < 100:
+        while at_work.is_alive() and runs < (1000 if SOAK else 40):
             many.enable(tunnel=["tun0", f"tun{runs % 2}"])
             if anew:
                 many.disable()
