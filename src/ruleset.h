@@ -83,6 +83,7 @@ struct raw {
 	uint8_t at, len;	/* 1 or 2 */
 	bool differs;		/* != each of the values, instead of == the only one */
 	uint16_t mask;		/* 0: all bits */
+	uint16_t only;		/* the one value, where it is not static; 0: */
 	const uint16_t *values; /* static; NULL: the guarded ports */
 	uint8_t values_len;
 };
@@ -134,7 +135,7 @@ struct chain {
 	size_t rules_len, rules_room;
 };
 
-#define RULESET_MAX_CHAINS 24
+#define RULESET_MAX_CHAINS 32
 
 /* A link with a chain of its own, made like the one of hook HOOK_EGRESS. */
 struct device {

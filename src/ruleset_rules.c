@@ -294,3 +294,67 @@ void rules_add_approved_chains(struct builder *b)
 	rules_add_chain(b, "approved_early", HOOK_NONE);
 	rules_add_resolvers(b, 4, false);
 }
+
+/* --- bytes at fixed places --- */
+
+struct match rules_raw(enum raw_base base, int at, uint8_t len, const uint16_t *value)
+{
+	return (struct match){ .kind = MATCH_RAW,
+			       .raw = { .base = base,
+					.at = (uint8_t)at,
+					.len = len,
+					.values = value,
+					.values_len = 1 } };
+}
+
+struct match rules_raw_none_of(enum raw_base base, int at, const uint16_t *values, uint8_t n)
+{
+	struct match m = rules_raw(base, at, 1, values);
+
+	m.raw.values_len = n;
+	m.raw.differs = true;
+	return m;
+}
+
+struct match rules_raw_masked(enum raw_base base, int at, uint8_t len, uint16_t mask,
+			      const uint16_t *value)
+{
+	struct match m = rules_raw(base, at, len, value);
+
+	m.raw.mask = mask;
+	return m;
+}
+
+/* Any port but the guarded ones, two bytes behind `at`. */
+struct match rules_raw_other_port(enum raw_base base, int at)
+{
+	struct match m = rules_raw(base, at + 2, 2, NULL);
+
+	m.raw.differs = true;
+	return m;
+}
+
+/* A port, two bytes behind `at`. */
+struct match rules_raw_port(enum raw_base base, int at, uint16_t port)
+{
+	struct match m = rules_raw(base, at + 2, 2, NULL);
+
+	m.raw.only = port;
+	return m;
+}
+
+void rules_add_drop(struct builder *b, const char *comment)
+{
+	rules_counted(rules_add(b, 11, VERDICT_DROP, "%s", comment), true);
+}
+
+void rules_add_goto(struct builder *b, struct match first, const struct match *second,
+		    const char *target, const char *comment)
+{
+	struct rule *r = rules_add(b, 11, VERDICT_GOTO, "%s", comment);
+
+	r->target = target;
+	rules_add_match(r, first);
+	if (second)
+		rules_add_match(r, *second);
+}

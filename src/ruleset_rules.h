@@ -65,4 +65,22 @@ void rules_add_fragments(struct builder *b);
 /* Mode both, behind a tunnel's name: only approved resolvers. */
 void rules_add_approved_chains(struct builder *b);
 
+/*
+ * Bytes of the frame at a place: one or two that are equal to a value, which has
+ * to be static; none of some; equal but for the bits of a mask.
+ */
+struct match rules_raw(enum raw_base base, int at, uint8_t len, const uint16_t *value);
+struct match rules_raw_none_of(enum raw_base base, int at, const uint16_t *values, uint8_t n);
+struct match rules_raw_masked(enum raw_base base, int at, uint8_t len, uint16_t mask,
+			      const uint16_t *value);
+
+/* The port of a transport header at a place: any but the guarded ones; this one. */
+struct match rules_raw_other_port(enum raw_base base, int at);
+struct match rules_raw_port(enum raw_base base, int at, uint16_t port);
+
+/* S11: a counted drop; FIRST [SECOND] goto TARGET. */
+void rules_add_drop(struct builder *b, const char *comment);
+void rules_add_goto(struct builder *b, struct match first, const struct match *second,
+		    const char *target, const char *comment);
+
 #endif

@@ -28,6 +28,7 @@
 #define RESOLV_CONF	"/etc/resolv.conf"
 #define MAX_NAMESERVERS 16
 #define AGAIN_TRIES	5
+#define NAMED_LINKS	8 /* of a warning about many */
 #define AGAIN_PAUSE_MS	100
 
 const char *guard_state_format(enum guard_state state)
@@ -113,15 +114,13 @@ static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const
 	if (err && err != -FWPROBE_ENOWAY)
 		return err;
 	parts.fragments = fwdecode_fragments(tables);
-	if (st->policy.frames != FRAMES_OFF &&
-	    (parts.egress != PART_HAS || parts.bridge != PART_HAS))
+	if (st->policy.frames != FRAMES_OFF && parts.egress != PART_HAS)
 		warn(st, WARNING_FRAMES_LACK,
-		     "this kernel has no %s: what packet sockets, bridged guests and macvlan children send is %s",
-		     parts.egress != PART_HAS ?
-			     "chains at a link's way out (CONFIG_NETFILTER_EGRESS)" :
-			     "tables of family bridge (CONFIG_NF_TABLES_BRIDGE)",
-		     parts.egress != PART_HAS ? "not judged at the device" :
-						"judged once its link has a chain");
+		     "this kernel has no chains at a link's way out (CONFIG_NETFILTER_EGRESS): what packet sockets and macvlan children send is not judged, what bridges hand on is%s",
+		     parts.bridge == PART_HAS ? "" : " not either (CONFIG_NF_TABLES_BRIDGE)");
+	else if (st->policy.frames != FRAMES_OFF && parts.bridge != PART_HAS)
+		warn(st, WARNING_FRAMES_LACK,
+		     "this kernel has no tables of family bridge (CONFIG_NF_TABLES_BRIDGE): what bridged guests send is judged once its link has a chain");
 	err = apply_compare(fs, s, &st->policy, &st->net, &parts, text);
 	if (err != 1)
 		return err;
@@ -186,8 +185,8 @@ static void judge_state(const struct fwtables *tables, struct status *st)
 
 static int compare_counters(const void *a, const void *b)
 {
-	return strcmp(((const struct status_counter *)a)->name,
-		      ((const struct status_counter *)b)->name);
+	return atoi(((const struct status_counter *)a)->name + 1) -
+	       atoi(((const struct status_counter *)b)->name + 1);
 }
 
 /* The counter of this name, made on first use; NULL where there is no more room. */
@@ -499,14 +498,26 @@ static void warn_ipv6(struct fwsock *fs, struct status *st)
 
 static void warn_links(struct status *st)
 {
-	char name[IFNAMSIZ];
+	char name[IFNAMSIZ], names[CONFIG_ERR / 2] = "";
+	const char *why = "";
+	size_t n = 0, at = 0;
 
-	for (size_t i = 0; st->egress && i < st->net.links_len; i++)
-		if (st->links[i].cover == LINK_COVER_NONE)
-			warn(st, WARNING_LINK_UNCOVERED,
-			     "frames that go round the IP stack leave through %s unjudged: %s",
-			     text_quotable(st->links[i].link->name, name, sizeof(name)),
-			     st->links[i].why);
+	for (size_t i = 0; st->egress && i < st->net.links_len; i++) {
+		const struct status_link *l = &st->links[i];
+
+		if (l->cover != LINK_COVER_NONE)
+			continue;
+		if (n++ < NAMED_LINKS)
+			at += (size_t)snprintf(names + at, sizeof(names) - at, "%s%s",
+					       at ? ", " : "",
+					       text_quotable(l->link->name, name, sizeof(name)));
+		why = l->why;
+	}
+	if (n > NAMED_LINKS)
+		snprintf(names + at, sizeof(names) - at, " and %zu more", n - NAMED_LINKS);
+	if (n)
+		warn(st, WARNING_LINK_UNCOVERED,
+		     "frames that go round the IP stack leave through %s unjudged: %s", names, why);
 }
 
 static int read_around(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
@@ -514,14 +525,15 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 {
 	const struct fwtable *inet = &tables->of[FAMILY_INET];
 	const bool present = fwtables_present(tables);
-	int err = read_routes(s, st);
+	int err;
 
+	judge_state(tables, st);
+	read_counters(tables, st);
+	err = read_routes(s, st);
 	if (!err)
 		err = read_links(tables, st);
 	if (err)
 		return err;
-	judge_state(tables, st);
-	read_counters(tables, st);
 	st->pause_left_ms = state_pause_left_ms(s);
 	warn_watcher(st, present && !s->no_watch);
 	if (!present)

@@ -1,0 +1,32 @@
+/*
+ * ruleset_odd.h - chains for frames that are not what their sender calls them, or wrapped.  Pure.
+ *
+ * The part of the tables netdev and bridge that reads bytes at fixed places; for
+ * ruleset_frames.c only.
+ */
+#ifndef RULESET_ODD_H
+#define RULESET_ODD_H
+
+#include <stdint.h>
+
+struct builder;
+struct parts;
+struct policy;
+
+/* Chain "odd", for what is not called IP; "misnamed", for what is and has another version. */
+void odd_add_chains(struct builder *b, const struct parts *parts);
+
+/*
+ * What met the verdict above, as a whole, is accepted: it came by this host's IP
+ * stack.  A packet of a packet socket, and a frame that a bridge hands on, has no
+ * route.  (One of a macvlan's own stack has: strict trusts nobody.)
+ */
+void odd_add_own_rules(struct builder *b, const struct parts *parts);
+
+/* UDP, TCP. */
+extern const uint16_t odd_protos[2];
+
+/* What an IPv6 next header may be that hides a port: those, and what may stand before them. */
+uint8_t odd_hiding6(const struct policy *p, const uint16_t **ret_list);
+
+#endif
