@@ -206,6 +206,12 @@ def pppoe(family, length):
             + _half(PPP_IP if family == 4 else PPP_IPV6))
 
 
+def pppoe_compressed(family, length):
+    """The same, PPP's protocol in one byte (RFC 1661, 6.5)."""
+    return (struct.pack("!HBBHH", PPPOE, 0x11, 0, 1, length + 1)
+            + (b"\x21" if family == 4 else b"\x57"))
+
+
 def _says(value):
     return lambda family: value
 
@@ -222,6 +228,8 @@ ODD = {
     "9100/8100": Around(tagged(OLD_SERVICE_VLAN, VLAN)),
     "PPPoE": Around(pppoe),
     "PPPoE in 802.1Q": Around(tagged(VLAN, inside=pppoe)),
+    "PPPoE in 88a8/8100": Around(tagged(SERVICE_VLAN, VLAN, inside=pppoe)),
+    "PPPoE, compressed": Around(pppoe_compressed),
 }
 LYING = {
     "says nothing known": Around(_ethernet, _says(UNKNOWN)),

@@ -73,12 +73,6 @@ INSIDES = {
 }
 
 
-def _compressed(family, length):
-    """PPP's protocol in one byte (RFC 1661, 6.5)."""
-    return (struct.pack("!HBBHH", frames.PPPOE, 0x11, 0, 1, length + 1)
-            + (b"\x21" if family == 4 else b"\x57"))
-
-
 def _snap(family, length):
     """RFC 1042: a length for a type, and the type behind LLC."""
     return (_half(length + 8) + bytes.fromhex("aaaa03000000")
@@ -93,8 +87,8 @@ def _mpls(family, length):
 TAGS = (frames.SERVICE_VLAN, frames.VLAN)
 AROUNDS = {
     "three tags": Around(frames.tagged(*TAGS, frames.VLAN)),
-    "PPPoE in two tags": Around(frames.tagged(*TAGS, inside=frames.pppoe)),
-    "PPPoE, compressed": Around(_compressed),
+    "PPPoE in a tag, compressed": Around(frames.tagged(
+        frames.VLAN, inside=frames.pppoe_compressed)),
     "SNAP": Around(_snap, lambda family: 4),  # ETH_P_802_2
     "MPLS": Around(_mpls),
 }
