@@ -99,13 +99,19 @@ class Guard:
     def listings(self, *options):
         """All tables of ours that are there at one moment: {table: what nft
         lists}; of whatever name that has ours in it."""
-        done = self.namespace.run(["nft", *options, "list", "ruleset"])
-        found = {tuple(text.split()[1:3]): text for text in
-                 re.split(r"^(?=table )", done.stdout, flags=re.M) if text}
-        # nft has them in the order they came.
-        return {f"{family} {name}": text for family in FAMILIES
-                for (of, name), text in found.items()
-                if of == family and name.startswith("leakguard")}
+        return split_tables(self.namespace.run(
+            ["nft", *options, "list", "ruleset"]).stdout)
+
+
+def split_tables(text):
+    """{table: its part of the text} of ours, by family: nft has them in the
+    order they came."""
+    found = {tuple(table.split()[1:3]): table for table in
+             re.split(r"^(?=table )", text, flags=re.M)
+             if table.startswith("table ")}
+    return {f"{family} {name}": table for family in FAMILIES
+            for (of, name), table in found.items()
+            if of == family and name.startswith("leakguard")}
 
 
 def egress_chain(namespace, link):

@@ -8,6 +8,7 @@ import pytest
 import labnet
 import packets
 from clients import dig
+from guard import TABLES
 from probes import Probe, all_probes, fire, make_query
 from resolvers import SlowResolver
 
@@ -140,19 +141,35 @@ def test_resolver_for_the_lan(lab, guard):
         stub.stop()
 
 
+# At the same hooks, and of the same name in families that are none of ours.
+NEIGHBOURS = """\
+table inet neighbour { chain c { type filter hook postrouting priority 99; }; }
+table netdev neighbour { chain egress_2 { }; }
+table bridge neighbour { chain c { type filter hook forward priority 400; }; }
+table ip leakguard { chain neighbour { }; }
+table arp leakguard { chain c { }; }
+"""
+
+
 def test_tables_of_others_stay(lab, guard):
     """S15: nothing outside leakguard's own tables is changed."""
     def others():
         listing = lab.host.run(["nft", "list", "ruleset"]).stdout
-        own = lab.host.run(["nft", "list", "table", "inet", "leakguard"],
-                           check=False).stdout
-        return listing.replace(own, "") if own else listing
+        for own in guard.listings().values():
+            listing = listing.replace(own, "")
+        return listing
 
-    before = others()
-    guard.enable(tunnel="tun0", resolver=[*PUBLIC])
-    assert others() == before
-    guard.disable()
-    assert lab.host.run(["nft", "list", "ruleset"]).stdout == before
+    lab.host.nft(NEIGHBOURS)
+    try:
+        before = others()
+        guard.enable(tunnel="tun0", resolver=[*PUBLIC])
+        assert others() == before and [*guard.listings()] == TABLES
+        guard.disable()
+        assert lab.host.run(["nft", "list", "ruleset"]).stdout == before
+        assert before.count("neighbour") == 4
+    finally:
+        lab.host.nft("".join(f"delete {line.partition('{')[0]}\n"
+                             for line in NEIGHBOURS.splitlines()))
 
 
 def test_open_connection_is_cut(lab, guard):
