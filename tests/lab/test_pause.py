@@ -10,11 +10,14 @@ import pytest
 
 import labnet
 import netns
+from guard import TABLES
 from probes import Probe, fire
 from procfs import family
 
 INSIDE = labnet.RESOLVERS["inside"]
-TABLE = "inet leakguard"
+# As the sets of each table call them.
+FAMILIES_OF = {table: ("ip", "ip6") for table in TABLES}
+FAMILIES_OF[TABLES[0]] = ("ipv4", "ipv6")
 SHORT = "3"  # seconds: long enough for a volley
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 OWNERSHIP_OFF = ["--ownership", "off"]
@@ -42,12 +45,17 @@ def _milliseconds(text):
 
 
 def pauses(guard):
-    """{family: (milliseconds in all, milliseconds left)}, as the kernel has it."""
-    listing = guard.namespace.run(
-        ["nft", "list", "set", *TABLE.split(), "pause"], check=False).stdout
-    return {family: (_milliseconds(whole), _milliseconds(left))
-            for family, whole, left in
-            re.findall(r"(ipv[46]) timeout (\w+) expires (\w+)", listing)}
+    """{table and family: (milliseconds in all, milliseconds left)}, as the
+    kernel has it."""
+    return {f"{table} {family}": (_milliseconds(whole), _milliseconds(left))
+            for table, listing in guard.listings().items()
+            for family, whole, left in re.findall(
+                r"\b(ip\w*) timeout (\w+) expires (\w+)", listing)}
+
+
+# What is open in a pause: IPv4 and IPv6 in each table.
+ALL = {f"{table} {family}" for table in TABLES
+       for family in FAMILIES_OF[table]}
 
 
 def left_ms(guard):
@@ -86,7 +94,7 @@ def test_opens_until_resume(lab, guard, watch, options):
     assert is_open(lab)
     status = guard.status()
     assert 0 < status["pause_left_ms"] <= 60000
-    assert set(left_ms(guard)) == {"ipv4", "ipv6"}
+    assert set(left_ms(guard)) == ALL
     assert status["state"] == "LOCKED" and status["guarded"]
     assert "paused" in warnings(guard)
     assert guard.run("status").rc == EXIT_DONE
@@ -154,7 +162,7 @@ def test_the_longest(guard, most, duration, taken):
     done = guard.pause(duration, check=False)
     if taken:
         assert done.rc == EXIT_DONE, done
-        assert set(left_ms(guard)) == {"ipv4", "ipv6"}
+        assert set(left_ms(guard)) == ALL
     else:
         assert done.rc == EXIT_USAGE
         assert done.stderr.count("\n") == 1 and "pause-max" in done.stderr
@@ -166,7 +174,7 @@ def test_no_guard(guard, verb):
     done = guard.run(*verb)
     assert done.rc == EXIT_FAILED
     assert done.stderr.count("\n") == 1 and "not up" in done.stderr
-    assert guard.state == "OFF" and not guard.listing()
+    assert guard.state == "OFF" and not guard.listings()
 
 
 # --- what becomes of it ---
@@ -197,7 +205,7 @@ def test_another_replaces_it(guard, watch, first, second):
     for seconds in (first, second):
         guard.pause(str(seconds))
         lengths = [whole for whole, _ in pauses(guard).values()]
-        assert len(lengths) == 2
+        assert len(lengths) == len(ALL)
         assert all(0 <= seconds * 1000 - whole < 1000 for whole in lengths)
 
 
@@ -233,14 +241,14 @@ def test_flushed_in_a_pause(lab, guard):
     guard.enable("--tunnel", "tun0", *OWNERSHIP_OFF, watch=True)
     guard.pause("1m")
     for number, text in enumerate((
-            "flush ruleset", f"delete table {TABLE}",
-            f"flush set {TABLE} pause"), start=1):
+            "flush ruleset", *(f"delete table {table}" for table in TABLES),
+            *(f"flush set {table} pause" for table in TABLES)), start=1):
         before = left_ms(guard)
         guard.namespace.nft(text)
         netns.wait_until(
             lambda n=number: guard.watcher["undone"] >= n, "undone")
         now = left_ms(guard)
-        assert set(now) == {"ipv4", "ipv6"}, text
+        assert set(now) == ALL, text
         assert all(0 < now[family] <= before[family] for family in now), text
     lab.host.nft(labnet.HOST_MASQUERADE)  # "flush ruleset" took it as well
     assert is_open(lab)
@@ -248,40 +256,47 @@ def test_flushed_in_a_pause(lab, guard):
     assert_closed(lab, guard)
 
 
-ELEMENTS = ["ipv4", "ipv6 timeout 1h", "ipv4 timeout 3s",
-            "ipv4 timeout 1s"]
+ELEMENTS = ["{0}", "{1} timeout 1h", "{0} timeout 3s", "{0} timeout 1s"]
 
 
+def add_element(table, element):
+    return (f"add element {table} pause {{ "
+            f"{element.format(*FAMILIES_OF[table])} }}")
+
+
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("element", ELEMENTS)
-def test_undone(lab, guard, element):
+def test_undone(lab, guard, table, element):
     guard.enable("--tunnel", "tun0", *OWNERSHIP_OFF, watch=True)
-    guard.namespace.nft(f"add element {TABLE} pause {{ {element} }}")
+    guard.namespace.nft(add_element(table, element))
     netns.wait_until(lambda: guard.watcher["undone"] == 1, "undone", 5)
     assert_closed(lab, guard)
 
 
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("change", [
-    "delete element {0} pause {{ ipv6 }}",
-    "flush set {0} pause\nadd element {0} pause {{ ipv4 timeout 1h }}",
-    "flush set {0} pause\nadd element {0} pause {{ ipv4, ipv6 }}"],
+    "delete element {0} pause {{ {2} }}",
+    "flush set {0} pause\nadd element {0} pause {{ {1} timeout 1h }}",
+    "flush set {0} pause\nadd element {0} pause {{ {1}, {2} }}"],
     ids=["shortened", "prolonged", "without an end"])
-def test_undone_in_a_pause(lab, guard, change):
+def test_undone_in_a_pause(lab, guard, table, change):
     """The pause that was asked for stays."""
     guard.enable("--tunnel", "tun0", *OWNERSHIP_OFF, watch=True)
     guard.pause("1m")
-    guard.namespace.nft(change.format(TABLE))
+    guard.namespace.nft(change.format(table, *FAMILIES_OF[table]))
     netns.wait_until(lambda: guard.watcher["undone"] == 1, "undone")
     left = left_ms(guard)
-    assert set(left) == {"ipv4", "ipv6"}
+    assert set(left) == ALL
     assert all(0 < one <= 60000 for one in left.values())
     guard.resume()
     assert_closed(lab, guard)
 
 
+@pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("element", ELEMENTS)
-def test_seen_without_a_watcher(guard, element):
+def test_seen_without_a_watcher(guard, table, element):
     guard.enable(tunnel="tun0")
-    guard.namespace.nft(f"add element {TABLE} pause {{ {element} }}")
+    guard.namespace.nft(add_element(table, element))
     assert guard.state == "ALTERED"
     guard.reload()
     assert guard.state == "LOCKED" and not left_ms(guard)
@@ -291,8 +306,9 @@ def test_refused_by_the_owner(lab, guard):
     guard.enable(tunnel="tun0", watch=True)
     if not guard.watcher["owner"]:
         pytest.skip("the kernel cannot own a table beyond its socket")
-    for line in (f"add element {TABLE} pause {{ ipv4 timeout 1h }}",
-                 f"flush set {TABLE} pause"):
+    for line in (line for table in TABLES for line in (
+            add_element(table, "{0} timeout 1h"),
+            f"flush set {table} pause")):
         done = guard.namespace.run(["nft", line], check=False)
         assert done.rc and "not permitted" in done.stderr, done
     assert_closed(lab, guard)
