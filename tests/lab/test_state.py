@@ -54,7 +54,7 @@ def run(guard, argv):
 
 
 def rules(guard):
-    return comparable(guard.listing())
+    return "\n".join(map(comparable, guard.listings().values()))
 
 
 def assert_refused(done, *words, rc=1):
@@ -197,7 +197,7 @@ def test_record_of_another_namespace(lab, raised, record):
     before, text = rules(raised), record.read_bytes()
     for argv in (BASE, UP, ["reload"]):
         assert_refused(attempt(other, argv), str(record), "namespace")
-    assert not other.listing() and rules(raised) == before
+    assert not other.listings() and rules(raised) == before
     assert record.read_bytes() == text
 
 
@@ -269,7 +269,7 @@ def test_missing_directory(guard):
     parent = guard.run_dir
     guard.run_dir = f"{parent}/not/there"
     assert_refused(attempt(guard, BASE), guard.run_dir)
-    assert not guard.listing()
+    assert not guard.listings()
     guard.run_dir = parent
 
 
@@ -277,7 +277,7 @@ def test_a_file_in_its_place(guard):
     shutil.rmtree(guard.run_dir, ignore_errors=True)
     pathlib.Path(guard.run_dir).touch()
     assert_refused(attempt(guard, BASE), guard.run_dir)
-    assert not guard.listing()
+    assert not guard.listings()
     os.unlink(guard.run_dir)
 
 

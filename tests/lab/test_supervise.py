@@ -19,7 +19,7 @@ import labnet
 import netns
 import supervisors
 from clients import dig
-from guard import Guard
+from guard import TABLES, Guard
 from probes import Probe, fire
 from procfs import Process, family
 from tools import Counter, Flood
@@ -27,7 +27,9 @@ from tools import Counter, Flood
 PUBLIC = labnet.RESOLVERS["public"]
 APPROVED = labnet.RESOLVERS["approved"]
 TARGET = labnet.Addresses("203.0.113.66", "2001:db8:113::66")
-DELETE_TABLE = ["nft", "delete", "table", "inet", "leakguard"]
+DELETE_TABLES = [["nft", "delete", "table", *table.split()]
+                 for table in TABLES]
+DELETE_ALL = ["nft", "".join(f"delete table {table};" for table in TABLES)]
 SERVICE = "leakguard.service"
 BACK_S = 30
 PROBES = [Probe(origin, "routed", family, port, "udp", "public")
@@ -66,12 +68,13 @@ def flooded(lab):
 
 @contextlib.contextmanager
 def attacked(namespace):
-    """Somebody tries to delete the table all the while, and never may."""
+    """Somebody tries to delete each table all the while, and never may."""
     ending, done = threading.Event(), []
 
     def attack():
         while not ending.is_set():
-            done.append(namespace.run(DELETE_TABLE, check=False))
+            done.extend(namespace.run(argv, check=False)
+                        for argv in DELETE_TABLES)
 
     thread = threading.Thread(target=attack)
     thread.start()
@@ -103,7 +106,7 @@ def manager(lab):
 
 
 def test_descriptor_store(lab, guard, manager):
-    """Kept by the manager, the socket owns the table while nobody lives."""
+    """Kept by the manager, the socket owns the tables while nobody lives."""
     assert is_open(lab)
     service = manager.start(guard.command("watch", "--tunnel", "tun0"))
     if not guard.watcher["owner"]:
@@ -126,10 +129,10 @@ def test_descriptor_store(lab, guard, manager):
     assert manager.said("STOPPING") == ["1"]
     assert not is_open(lab)
 
-    # Without the store the table is anybody's: the attack is one.
+    # Without the store the tables are anybody's: the attack is one.
     manager.drop_stored()
     assert guard.status()["owner"] == "orphan"
-    lab.host.run(DELETE_TABLE)
+    lab.host.run(DELETE_ALL)
     assert is_open(lab)
 
 
@@ -326,9 +329,9 @@ def test_journal(lab, service):
     service.guard.configure("tunnel = tun0\nownership = off\n")
     service.control("start")
     events = service.systemd.journal.events
-    lab.host.run(DELETE_TABLE)
+    lab.host.run(DELETE_ALL)
     netns.wait_until(lambda: "undone" in events(), "it says: undone", BACK_S)
-    assert service.guard.listing()
+    assert [*service.guard.listings()] == TABLES
     worker = service.guard.watcher["pid"]
     service.signal("KILL", worker)
     wait_watcher(service.guard, worker)
@@ -420,7 +423,7 @@ def test_left_behind(lab, guard):
         for fd in range(3):
             assert both["keeper"].link(f"fd/{fd}") == "/dev/null"
 
-        lab.host.run(DELETE_TABLE)
+        lab.host.run(DELETE_ALL)
         netns.wait_until(lambda: any(
             re.search(r"leakguard\[\d+\]: .*undone", one) for one in lines),
             "it says: undone", BACK_S)
