@@ -42,30 +42,33 @@ static bool same_nature(const struct diff *d, const struct fwchain *have, const 
 			       have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
 }
 
-static int compare_by_device(const void *va, const void *vb)
-{
-	const struct fwchain *a = *(const struct fwchain *const *)va;
-	const struct fwchain *b = *(const struct fwchain *const *)vb;
+/* A chain of the kernel's that has a link. */
+struct entry {
+	const struct fwchain *chain;
+};
 
-	return strcmp(a->device, b->device);
+static int compare_by_device(const void *a, const void *b)
+{
+	return strcmp(((const struct entry *)a)->chain->device,
+		      ((const struct entry *)b)->chain->device);
 }
 
 /* The kernel's chains of links, sorted by these. */
 struct device_index {
-	const struct fwchain **chains; /* owned */
+	struct entry *entries; /* owned */
 	size_t len;
 };
 
 static int index_devices(const struct diff *d, struct device_index *ret_index)
 {
-	struct device_index index = { calloc(d->have->chains_len + 1, sizeof(*index.chains)), 0 };
+	struct device_index index = { calloc(d->have->chains_len + 1, sizeof(*index.entries)), 0 };
 
-	if (!index.chains)
+	if (!index.entries)
 		return -ENOMEM;
 	for (size_t i = 0; i < d->have->chains_len; i++)
 		if (d->have->chains[i].device)
-			index.chains[index.len++] = &d->have->chains[i];
-	qsort(index.chains, index.len, sizeof(*index.chains), compare_by_device);
+			index.entries[index.len++].chain = &d->have->chains[i];
+	qsort(index.entries, index.len, sizeof(*index.entries), compare_by_device);
 	*ret_index = index;
 	return 0;
 }
@@ -73,11 +76,12 @@ static int index_devices(const struct diff *d, struct device_index *ret_index)
 static const struct fwchain *find_device(const struct diff *d, const struct device_index *index,
 					 const struct chain *want)
 {
-	const struct fwchain key = { .device = (char *)want->device }, *pkey = &key;
-	const struct fwchain **found = bsearch(&pkey, index->chains, index->len,
-					       sizeof(*index->chains), compare_by_device);
+	const struct fwchain model = { .device = (char *)want->device };
+	const struct entry key = { &model };
+	const struct entry *found =
+		bsearch(&key, index->entries, index->len, sizeof(key), compare_by_device);
 
-	return found && same_nature(d, *found, want) ? *found : NULL;
+	return found && same_nature(d, found->chain, want) ? found->chain : NULL;
 }
 
 static struct wanted *add_wanted(struct diff *d, const struct chain *chain, const char *name,
@@ -152,7 +156,7 @@ static int list_chains(struct diff *d)
 		}
 	}
 	if (!err) {
-		free(index.chains);
+		free(index.entries);
 		avoid_names(d);
 	}
 	return err;

@@ -180,7 +180,6 @@ COUNTED = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="S11 stands before S2")
 def test_counters_are_in_order(guard):
     guard.enable()
     numbers = [int(line[1:].split()[0])

@@ -101,7 +101,6 @@ def test_many_links(lab, guard):
         assert sum(line[2:] == ["inside"] for line in shown) == 11
 
 
-@pytest.mark.xfail(strict=True, reason="one warning a link, 32 in all")
 def test_many_uncovered_links_hide_nothing(lab, guard):
     guard.enable(resolver=[*APPROVED])
     lab.host.set_resolv_conf(resolv_conf(*PUBLIC))
