@@ -197,8 +197,8 @@ static enum frames decode_frames(const struct fwtables *tables)
 
 	if (!some->present)
 		return FRAMES_OFF;
-	return has_words(some, "name_traffic", "behind an authentication header") ? FRAMES_STRICT :
-										    FRAMES_AUTO;
+	return has_words(some, "frame", "behind an authentication header") ? FRAMES_STRICT :
+									     FRAMES_AUTO;
 }
 
 int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
