@@ -11,14 +11,19 @@ import time
 SOL_NETLINK, NETLINK_NETFILTER = 270, 12
 NETLINK_ADD_MEMBERSHIP, NETLINK_DROP_MEMBERSHIP = 1, 2
 NFNLGRP_NFTABLES = 7
+NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE = 10 << 8 | 0, 10 << 8 | 2
 NFT_MSG_NEWGEN, NFTA_GEN_PROC_NAME = 10 << 8 | 15, 3
-NFTA_TABLE_NAME = 1
-TABLES = {10 << 8 | 0: "add", 10 << 8 | 2: "delete"}  # NFT_MSG_...TABLE
+NFTA_TABLE_NAME, NFTA_TABLE_FLAGS = 1, 2
+OWNER_PERSIST = 6
+BATCH_BEGIN, BATCH_END = 16, 17
+NLM_F_REQUEST, NLM_F_CREATE = 1, 0x400
+TABLES = {NFT_MSG_NEWTABLE: "add", NFT_MSG_DELTABLE: "delete"}
 SO_RCVBUFFORCE, RCVBUF_BYTES = 33, 64 << 20
 NETLINK_LIST_MEMBERSHIPS = 9
 SYS_PIDFD_GETFD = 438
 OURS = "leakguard"  # the tables' name, and the program's
-FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
+# NFPROTO_*
+FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -119,6 +124,37 @@ def _text(body, attribute):
             return body[at + 4:at + length].rstrip(b"\0").decode()
         at += max((length + 3) & ~3, 4)
     return ""
+
+
+def _message(kind, flags, family, resource, payload=b""):
+    """struct nlmsghdr, struct nfgenmsg, attributes."""
+    return (struct.pack("=IHHIIBB", 20 + len(payload), kind,
+                        NLM_F_REQUEST | flags, 1, 0, family, 0)
+            + struct.pack(">H", resource) + payload)
+
+
+def _attribute(kind, value):
+    text = struct.pack("=HH", 4 + len(value), kind) + value
+    return text + bytes(-len(text) % 4)
+
+
+@contextlib.contextmanager
+def stranger(namespace, table):
+    """Owns this one ("inet leakguard") as long as the block runs; then it is
+    an orphan."""
+    family, name = table.split()
+    number, = (key for key, value in FAMILIES.items() if value == family)
+    with namespace.inside():
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW,
+                             NETLINK_NETFILTER)
+    with sock:
+        sock.send(_message(BATCH_BEGIN, 0, 0, 10)
+                  + _message(NFT_MSG_NEWTABLE, NLM_F_CREATE, number, 0,
+                             _attribute(NFTA_TABLE_NAME, name.encode() + b"\0")
+                             + _attribute(NFTA_TABLE_FLAGS,
+                                          struct.pack(">I", OWNER_PERSIST)))
+                  + _message(BATCH_END, 0, 0, 10))
+        yield
 
 
 def deafen(pid):

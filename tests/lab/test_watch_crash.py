@@ -19,6 +19,7 @@ import pytest
 
 import labnet
 import netns
+from commits import stranger
 from guard import TABLES, egress_chain
 from procfs import family
 from tools import (SOAK, Counter, Flood, KillIn, Rival, build, comparable,
@@ -542,6 +543,30 @@ def test_killed_while_it_takes_the_tables(lab, guard, target,
             break
     report(record_property, calls=number, standins_left=standins)
     assert call is None and standins, "second tables were never needed"
+
+
+@pytest.mark.parametrize("left, ownership", [
+    ("owned", "auto"), ("ordinary", "off"), *(pytest.param(
+        *one, marks=pytest.mark.xfail(strict=True, reason="flags of the "
+        "second tables, which are there, are not what is wanted"))
+        for one in (("owned", "off"), ("ordinary", "auto")))])
+def test_second_tables_left_over(guard, target, left, ownership):
+    """Of one that died while it took the tables, or gave them up."""
+    guard.enable(*BASE[1:], watch=left == "owned")
+    if left == "owned":
+        end_watcher(guard)
+    for table in TABLES:
+        if left == "owned":
+            with stranger(guard.namespace, f"{table}_standin"):
+                pass
+        else:
+            guard.namespace.nft(f"add table {table}_standin")
+    assert len(guard.listings()) == 2 * len(TABLES)
+    with target.flooded():
+        guard.enable(*BASE[1:], "--ownership", ownership, watch=True)
+    assert [*guard.listings()] == TABLES
+    assert guard.status()["owner"] == {"auto": "socket", "off": "none"}[
+        ownership]
 
 
 # --- suspended ---

@@ -20,7 +20,8 @@ import pytest
 
 import labnet
 import netns
-from guard import FAMILIES, TABLES
+from commits import stranger
+from guard import TABLES
 from procfs import Process, family
 from test_watch_crash import (BACK_S, BASE, assert_in_order,
                               assert_refused, end_watcher, is_pinned, judge,
@@ -504,44 +505,14 @@ def test_other_users(watched):
 
 # --- a table that somebody else owns ---
 
-NEWTABLE, CREATE, OWNER_PERSIST = 10 << 8 | 0, 0x400, 6
-BATCH_BEGIN, BATCH_END = 16, 17
-NFPROTO = dict(zip(FAMILIES, (1, 5, 7), strict=True))
-
-
-def message(kind, flags, family_, resource, payload=b""):
-    """struct nlmsghdr, struct nfgenmsg, attributes."""
-    return struct.pack("=IHHIIBB", 20 + len(payload), kind, 1 | flags, 1, 0,
-                       family_, 0) + struct.pack(">H", resource) + payload
-
-
-def attribute(kind, value):
-    text = struct.pack("=HH", 4 + len(value), kind) + value
-    return text + bytes(-len(text) % 4)
-
-
-@contextlib.contextmanager
-def stranger(namespace, family_):
-    """Owns a table of our name as long as the block runs; then an orphan."""
-    with namespace.inside():
-        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
-    with sock:
-        sock.send(message(BATCH_BEGIN, 0, 0, 10)
-                  + message(NEWTABLE, CREATE, NFPROTO[family_], 0,
-                            attribute(1, b"leakguard\0") + attribute(
-                                2, struct.pack(">I", OWNER_PERSIST)))
-                  + message(BATCH_END, 0, 0, 10))
-        yield
-
-
 @pytest.mark.parametrize("options", [[], ["--no-watch"], [
     "--ownership", "off"], ["--frames", "off"]], ids=" ".join)
-@pytest.mark.parametrize("family_", FAMILIES)
-def test_table_of_a_stranger(lab, guard, target, options, family_):
+@pytest.mark.parametrize("table", TABLES)
+def test_table_of_a_stranger(lab, guard, target, options, table):
     """Refused in a line, and nothing done; an orphan of it is adopted."""
-    with stranger(lab.host, family_):
-        assert "flags owner" in guard.listing(family_)
-        assert_refused(lab.host, [f"{family_} leakguard"])
+    with stranger(lab.host, table):
+        assert "flags owner" in guard.listings()[table]
+        assert_refused(lab.host, [table])
         number, rules = generation(lab.host), guard.listings()
         for argv in (["enable", *options, *BASE[1:]],
                      ["up", "--tunnel", "wg0"], ["disable"]):

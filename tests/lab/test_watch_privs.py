@@ -12,6 +12,7 @@ import sys
 import pytest
 
 import netns
+from guard import TABLES
 from procfs import family
 from tools import run_inside
 
@@ -172,7 +173,7 @@ def test_signals_of_its_caller(guard, caller):
     finally:
         if who["keeper"].is_alive():
             who["keeper"].kill(signal.SIGKILL)
-    assert guard.listing()
+    assert [*guard.listings()] == TABLES
 
 
 def test_one_that_follows_is_no_different(guard):
