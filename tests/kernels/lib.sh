@@ -140,6 +140,7 @@ answers_to() {
 reset() {
 	lg disable >/dev/null
 	nft flush ruleset
+	forget
 	tun_down
 	wg_down
 	default_route
@@ -177,11 +178,18 @@ see() {
 	wait_for grep -qs ready "/see/${3:-$1}"
 }
 
+# What was seen so far: much of it makes looking slow.
+forget() {
+	for seen in /see/*; do
+		: >"$seen"
+	done
+}
+
 # volley ORIGIN PORT "IP4 IP6" [SECONDS]: UDP and TCP by both families. What
 # follows them to port 9 tells when there is no more to wait for. $came is
 # where all four came out ("far", "tun0", "wg0", "none"), or where each did.
 volley() {
-	local run='' target=$3 tries=$((${4:-WAIT_S} * 30))
+	local run='' label target=$3 tries=$((${4:-WAIT_S} * 30))
 	[ "$1" = host ] || run="inside $1"
 	labels 1
 	# shellcheck disable=SC2086 # two addresses
@@ -246,7 +254,8 @@ paths() {
 # sends NAME EXPECTED WAY NAMESPACE:LINK PORT "IP4 IP6" [SHAPE]...: which of all
 # shapes, or of these, come out somewhere
 sends() {
-	local name=$1 expected=$2 way=$3 where=${4%:*} link=${4#*:} port=$5 target=$6 run=''
+	local name=$1 expected=$2 way=$3 where=${4%:*} link=${4#*:} port=$5 target=$6
+	local run='' label
 	shift 6
 	[ "$where" = . ] || run="inside $where"
 	labels 64
@@ -276,22 +285,22 @@ shapes_seen() {
 # large NAME "FIRST LATER" ORIGIN PORT "IP4 IP6": of datagrams that the kernel
 # cuts, one by each family, how many fragments of each sort come out
 large() {
-	local name=$1 expected=$2 origin=$3 port=$4 address run='' first later before=0
+	local name=$1 expected=$2 origin=$3 port=$4 run='' address label first later before=0
 	[ "$origin" = host ] || run="inside $origin"
 	for address in $5; do
 		before=$((before + $(later_ones "$address")))
 	done
 	labels 1
-	first=$label
 	for address in $5; do
-		$run probe large "$first" "$port" "$address"
+		$run probe large "$label" "$port" "$address"
 	done
 	volley "$origin" 443 "$5"
 	later=0
 	for address in $5; do
 		later=$((later + $(later_ones "$address")))
 	done
-	check "$name" "$(cat /see/* | grep -c "^udp .* $port $first\$") $((later - before))" "$expected"
+	first=$(cat /see/* | grep -c "^udp .* $port $label\$")
+	check "$name" "$first $((later - before))" "$expected"
 }
 
 later_ones() {

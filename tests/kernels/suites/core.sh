@@ -32,7 +32,7 @@ check 'blocked packets are counted' \
 # The listing, and what `rules` prints, loaded elsewhere by nft.
 ip netns add spare
 # shellcheck disable=SC2086 # a list of options
-lg rules $POLICY | inside spare nft -f -
+inside spare leakguard --run-dir /run/leakguard rules $POLICY | inside spare nft -f -
 check 'the kernel lists what rules prints' \
 	"$(inside spare nft list table inet leakguard | without_counts)" \
 	"$(listing || echo 'a listing')"

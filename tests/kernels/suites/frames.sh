@@ -24,6 +24,7 @@ TWICE_PIECES='qinq-later4 pppoe-later4'
 AH='ah4 ah6'
 OUT_OF_REACH='three4'
 HONEST='icmp4 icmp6 vlan-icmp4 qinq-icmp6 pppoe-icmp4 lcp padi odd'
+PASS="$AH $OUT_OF_REACH $HONEST"
 
 # but SHAPES...: all others
 but() {
@@ -167,7 +168,7 @@ for link in wan0 lan1 br0 bp0 gp0 wan0.5 wan0.5.7 bond0 bs0; do
 	check "status: covered, $link" "$(covered $link)" covered
 done
 for way in raw dgram bypass ring mute lie; do
-	sends "queries in frames, $way" "$AH $OUT_OF_REACH $HONEST" $way .:wan0 53 "$PUBLIC"
+	sends "queries in frames, $way" "$PASS" $way .:wan0 53 "$PUBLIC"
 done
 for way in raw dgram; do
 	sends "other ports, $way" "$(but "$PIECES" vlan-options4 vlan-hop6 "$TAGGED_PIECES" \
@@ -192,19 +193,20 @@ for nf in 0 1; do
 	paths "$when: other ports" bp0 "$PUBLIC" 443 guest
 	large "$when: fragments" '0 0' guest 53 "$PUBLIC"
 	large "$when: approved, fragments" '2 4' guest 53 "$APPROVED"
-	sends "$when: frames" "$AH $OUT_OF_REACH $HONEST" raw guest:g0 53 "$PUBLIC"
-	sends "$when: frames, other ports" "$(but "$held" "$PIECES" "$TAGGED_PIECES" "$TWICE_PIECES")" \
+	sends "$when: frames" "$PASS" raw guest:g0 53 "$PUBLIC"
+	sends "$when: frames, other ports" \
+		"$(but "$held" "$PIECES" "$TAGGED_PIECES" "$TWICE_PIECES")" \
 		raw guest:g0 443 "$PUBLIC"
 	sends "$when: frames, approved" "$(but "$held" "$TWICE" "$TWICE_PIECES")" \
 		raw guest:g0 53 "$APPROVED"
-	sends "$when: frames to everybody" "$AH $OUT_OF_REACH $HONEST" shout guest:g0 53 "$PUBLIC"
+	sends "$when: frames to everybody" "$PASS" shout guest:g0 53 "$PUBLIC"
 done
 ip link set bond0 master br0
-sends 'a guest bridged to a bond: frames' "$AH $OUT_OF_REACH $HONEST" raw guest:g0 53 "$PUBLIC"
-sends 'a guest bridged to a bond: frames to everybody' "$AH $OUT_OF_REACH $HONEST" \
+sends 'a guest bridged to a bond: frames' "$PASS" raw guest:g0 53 "$PUBLIC"
+sends 'a guest bridged to a bond: frames to everybody' "$PASS" \
 	shout guest:g0 53 "$PUBLIC"
 ip link set bond0 nomaster
-children guarded none '0 0' "$AH $OUT_OF_REACH $HONEST"
+children guarded none '0 0' "$PASS"
 
 # --- devices over devices: what they send honestly passes below them ---
 
@@ -217,7 +219,7 @@ honest() {
 	large "$1: fragments of a query" '0 0' host 53 "$PUBLIC"
 	large "$1: other fragments" '2 4' host 443 "$PUBLIC"
 	large "$1: other fragments, forwarded" '2 4' lan 443 "$PUBLIC"
-	sends "$1: frames" "$AH $OUT_OF_REACH $HONEST" raw ".:$2" 53 "$PUBLIC"
+	sends "$1: frames" "$PASS" raw ".:$2" 53 "$PUBLIC"
 	unreach
 }
 honest 'a VLAN device' wan0.5 5 far
@@ -329,6 +331,7 @@ flushes() {
 lg disable
 streamed before usleep 1000
 check_least 'before: the stream gets out' "$out" 1000
+forget
 raise
 streamed 'links and rules change' changes
 check 'links and rules change: out' "$out" 0
@@ -365,13 +368,25 @@ passes() {
 }
 succeeds 'through WireGuard under load' wait_for passes
 paths 'past WireGuard under load' none "$PUBLIC"
-sends 'past WireGuard under load: frames' "$AH $OUT_OF_REACH $HONEST" raw .:wan0 53 "$PUBLIC"
+sends 'past WireGuard under load: frames' "$PASS" raw .:wan0 53 "$PUBLIC"
 rm /tmp/load
 wait $!
 wg_down
-: >/see/wg0
+forget
 
 # --- other ways ---
+
+# shellcheck disable=SC2086 # a list of options
+lg rules $POLICY >/tmp/rules
+lg disable
+# shellcheck disable=SC2086
+lg enable --no-watch $POLICY
+whole=$(nft list ruleset | without_counts)
+lg disable
+nft -f /tmp/rules
+check 'the kernel lists what rules prints' "$(nft list ruleset | without_counts)" "$whole"
+nft flush ruleset
+
 
 succeeds 'frames = strict' raise --frames strict
 sends 'strict: queries in frames' "$OUT_OF_REACH $HONEST" raw .:wan0 53 "$PUBLIC"
@@ -385,7 +400,7 @@ wait_for is_covered mp0
 large 'strict: later fragments of a macvlan child' '0 0' mac 53 "$PUBLIC"
 mac_down
 succeeds 'frames = require' raise --frames require
-sends 'require: queries in frames' "$AH $OUT_OF_REACH $HONEST" raw .:wan0 53 "$PUBLIC"
+sends 'require: queries in frames' "$PASS" raw .:wan0 53 "$PUBLIC"
 # shellcheck disable=SC2086 # a list of options
 succeeds 'frames = off' lg enable $POLICY --frames off
 check 'off: no tables for frames' "$(nft list tables | grep -c 'netdev\|bridge')" 0
