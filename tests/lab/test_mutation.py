@@ -106,9 +106,11 @@ def table():
 
 
 def listing_of(guard, options):
-    """What `rules` prints; S9's way as asked for, not as the kernel has it."""
+    """What `rules` prints of table inet, so that no other has what it lets
+    go; S9's way as asked for, not as the kernel has it."""
     way = [] if "--fragments" in options else ["--fragments", "defrag"]
-    return guard.run("rules", *options, *way, check=True).stdout
+    return guard.run("rules", "--frames", "off", *options, *way,
+                     check=True).stdout
 
 
 def link_of(options):
@@ -294,12 +296,15 @@ def test_down_opens(lab, guard, table):
 
 
 def test_foreign_edit(lab, guard, table):
-    """S14 is the watcher's; without it the edit is at least seen."""
-    guard.enable(tunnel="wg0")
-    lab.host.nft("flush chain inet leakguard verdict\n")
-    assert leaks(lab) and guard.state == "ALTERED"
-    guard.enable(tunnel="wg0")
-    assert not leaks(lab) and guard.state == "LOCKED"
+    """S14 is the watcher's; without it the edit is at least seen. The device's
+    verdict stands behind it."""
+    for frames in ("auto", "off"):
+        guard.enable(tunnel="wg0", frames=frames)
+        lab.host.nft("flush chain inet leakguard verdict\n")
+        assert bool(leaks(lab)) == (frames == "off")
+        assert guard.state == "ALTERED"
+        guard.enable(tunnel="wg0", frames=frames)
+        assert not leaks(lab) and guard.state == "LOCKED"
     table.add(14, "somebody flushes the chain verdict",
               "status: ALTERED; the next command puts it back")
 
