@@ -117,7 +117,7 @@ def split_tables(text):
 def egress_chain(namespace, link):
     """The name of a link's base chain in table netdev."""
     listing = namespace.run(["nft", "list", "table", *TABLES[1].split()])
-    return re.search(r"chain (egress_\d+) {\s+type filter hook egress "
+    return re.search(r"chain (\w+) {\s+type filter hook egress "
                      rf'device "{re.escape(link)}"', listing.stdout)[1]
 
 

@@ -61,6 +61,22 @@ CHANGES = {
         f"add element {TABLE} resolver6 {{ {TARGET.v6} }}",
 }
 
+WAN_CHAIN, HOOK = "netdev leakguard {0}", "type filter hook egress"
+# What is done to the chain of a link, {0}.
+LINK_CHANGES = {
+    "deleted": f"flush chain {WAN_CHAIN}\ndelete chain {WAN_CHAIN}",
+    "flushed": f"flush chain {WAN_CHAIN}",
+    "accepts": f"insert rule {WAN_CHAIN} accept",
+    "at another link": f"""flush chain {WAN_CHAIN}
+        delete chain {WAN_CHAIN}
+        add chain {WAN_CHAIN} {{{{ {HOOK} device "lan0" priority 400; }}}}""",
+    "at two links":
+        f'add chain {WAN_CHAIN} {{{{ {HOOK} devices = {{{{ "lan0" }}}} '
+        "priority 400; }}",
+    "drops": f"add chain {WAN_CHAIN} {{{{ policy drop; }}}}",
+    "is not alone": "add chain netdev leakguard late "
+                    f'{{{{ {HOOK} device "wan0" priority 500; }}}}',
+}
 # The same of the tables for frames: {0}.
 FRAME_CHANGES = {
     **FRAME_EDITS,
@@ -76,9 +92,9 @@ FRAME_CHANGES = {
 FRAMES = {
     **{f"{table.split()[0]}: {name}": ruleset.format(table)
        for name, ruleset in FRAME_CHANGES.items() for table in TABLES[1:]},
-    "netdev: base chain deleted": lambda lab: "".join(
-        f"{verb} chain netdev leakguard {egress_chain(lab.host, 'wan0')}\n"
-        for verb in ("flush", "delete")),
+    **{f"link's chain {name}": lambda lab, ruleset=ruleset: ruleset.format(
+        egress_chain(lab.host, "wan0"))
+       for name, ruleset in LINK_CHANGES.items()},
     "bridge: base chain deleted": "flush chain bridge leakguard forward\n"
                                   "delete chain bridge leakguard forward",
 }
@@ -139,8 +155,10 @@ def edit(lab, change):
 
 
 def rules(guard, *options):
-    """What our tables say, whatever the order that chains were made in."""
-    return {table: comparable(listing.replace("\n\t}\n", "\n"))
+    """What our tables say, whatever the order that chains were made in, and
+    what those of links are called."""
+    return {table: comparable(re.sub(r"chain egress_\w+ ", "chain ", listing)
+                              .replace("\n\t}\n", "\n"))
             for table, listing in guard.listings(*options).items()}
 
 
@@ -513,7 +531,7 @@ def test_audit(lab, watched):
     assert edit(lab, FLUSH_POSTROUTING
                 + "".join(f"flush chain {table} frame\n"
                           for table in TABLES[1:])
-                + FRAMES["netdev: base chain deleted"](lab)).rc == 0
+                + FRAMES["link's chain deleted"](lab)).rc == 0
     wait_restored(guard, before, "found by an audit")
     after = guard.watcher
     assert after["undone"] == watcher["undone"] + 1
