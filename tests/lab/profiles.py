@@ -4,8 +4,12 @@ import collections
 import pathlib
 import re
 import shlex
+import sys
 
 from guard import FAMILIES, REPOSITORY
+
+sys.path.append(str(REPOSITORY / "tests/golden"))
+from normalise import normalise  # noqa: E402,F401 pylint: disable=C0413,W0611
 
 RULES = pathlib.Path(REPOSITORY, "rules")
 NAMES = sorted(path.stem for path in RULES.glob("*.nft"))
@@ -16,9 +20,6 @@ TABLE = re.compile(r"table (\w+) leakguard \{")
 BY_HAND = re.compile(r"^    link=eth0\n((?:    .*\n)+)", re.MULTILINE)
 LINK_CHAIN = re.compile(
     r'\tchain \w+ \{\n\t\ttype filter hook egress .*\n(?:\t\t.*\n)*\t\}\n')
-# What nft has a word for where it knows the link's header, as in table bridge.
-ETHER_TYPES = {"ip": "0x800", "ip6": "0x86dd", "8021q": "0x8100",
-               "8021ad": "0x88a8"}
 
 # line: where it stands in the listing, from 0; table: its family.
 Rule = collections.namedtuple("Rule", "line table chain text promise comment")
@@ -31,26 +32,6 @@ def path(name):
 def options(name):
     """Of the command that the header names, as a list."""
     return shlex.split(COMMAND.search(path(name).read_text())[1])
-
-
-def normalise(listing):
-    """A file's text and the kernel's listing of it become the same.
-
-    Counts are left out, elements sorted, and the hook's priority written as
-    the number that it is, as are ether types.
-    """
-    text = re.sub(r"(?m)^\s*#.*\n|^\s*\n", "", listing)
-    text = re.sub(r"(?m)^\s*packets \d+ bytes \d+\n", "", text)
-    text = text.replace("priority srcnat - 1;", "priority 99;")
-    text = re.sub(r"ether type (\w+)", lambda match: "@ll,96,16 "
-                  + ETHER_TYPES.get(match[1], match[1]), text)
-    text = re.sub(r"meta protocol ip6 (exthdr frag|frag frag-off)", r"\1", text)
-    return re.sub(r"elements = \{([^}]*)\}", _sort_elements, text)
-
-
-def _sort_elements(match):
-    elements = sorted(one.strip() for one in match[1].split(","))
-    return f"elements = {{ {', '.join(elements)} }}"
 
 
 def without_links(listing):
