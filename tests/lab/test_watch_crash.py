@@ -19,11 +19,12 @@ import pytest
 
 import labnet
 import netns
+import packets
 from commits import stranger
 from guard import TABLES, egress_chain
 from procfs import family
-from tools import (SOAK, Counter, Flood, KillIn, Rival, build, comparable,
-                   generation, kill_at, run_inside)
+from tools import (SOAK, Churn, Counter, Flood, KillIn, Rival, build,
+                   comparable, generation, kill_at, run_inside)
 
 KILLS = 200 if SOAK else 8
 # Each death doubles the time to the next start; a life of 2 s clears it.
@@ -44,6 +45,37 @@ def lab():
         yield made
 
 
+FRAMES = """
+import select, socket, sys
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+tried, over = 0, False
+while not over:
+    for packet in map(bytes.fromhex, sys.argv[1:]):
+        kind = 0x0800 if packet[0] >> 4 == 4 else 0x86dd
+        try:
+            sock.sendto(packet, ("wan0", kind, 0, 0, b"\\xff" * 6))
+        except OSError:
+            pass  # dropped
+        tried += 1
+    if tried == len(sys.argv) - 1:
+        print("ready", flush=True)
+    over = select.select([sys.stdin], [], [], 0.001)[0]
+print("frames", tried)
+"""
+
+
+class Frames(Churn):
+    """Queries in frames of a packet socket, until stop(): how many."""
+
+    def __init__(self, host):
+        super().__init__(host, "/usr/bin/python3", "-c", FRAMES, *(
+            build_packet(source, target, packets.UDP, packets.udp(
+                source, target, 40000, 53, b"query")).hex()
+            for build_packet, source, target in zip(
+                (packets.ipv4, packets.ipv6), labnet.HOST_WAN, TARGET,
+                strict=True)))
+
+
 class Target:
     """What nobody may reach, and how much of what was sent there did."""
 
@@ -58,21 +90,30 @@ class Target:
     def is_open(self):
         """Whether all that is sent there arrives."""
         before = self.counter.total()
-        with Flood(self.lab.host, *TARGET, batches=50) as flood:
+        with Flood(self.lab.host, *TARGET, batches=50) as flood, \
+                Frames(self.lab.host) as frames:
             flood.stop()
+            framed = frames.stop()
         self._settle()
-        return self.counter.total() - before == 50 * 16 * len(TARGET)
+        return (self.counter.total() - before
+                == 50 * 16 * len(TARGET) + framed)
 
     @contextlib.contextmanager
-    def flooded(self):
-        """Nothing gets there while the block runs, however much is tried."""
-        before = self.counter.total()
-        with Flood(self.lab.host, *TARGET) as flood:
+    def flooded(self, frames=True):
+        """Nothing gets there while the block runs, however much is tried, be
+        it through the IP stack or round it."""
+        before, framed = self.counter.total(), 1
+        with contextlib.ExitStack() as stack:
+            flood = stack.enter_context(Flood(self.lab.host, *TARGET))
+            if frames:
+                frames = stack.enter_context(Frames(self.lab.host))
             yield
             tried = flood.stop()
+            if frames:
+                framed = frames.stop()
         self._settle()
         assert all(sum(one) > 1000 for one in tried.values()), tried
-        assert self.counter.total() == before, f"of {tried}"
+        assert self.counter.total() == before, f"of {tried}, {framed} frames"
 
 
 @pytest.fixture
@@ -420,10 +461,12 @@ def test_orphan_that_lost(lab, guard, target, verb, what):
     assert read_rules(guard) != rules and guard.state == state
     if opens:
         assert target.is_open()
-    with contextlib.nullcontext() if opens else target.flooded():
+    # A link that lost its chain is open to frames, and to nothing else.
+    with (contextlib.nullcontext() if opens else
+          target.flooded(frames="netdev" not in what and "link" not in what)):
         adopt(guard, verb)
         netns.wait_until(lambda: read_rules(guard) == rules, "it is whole", 10)
-    with target.flooded():
+    with target.flooded(frames=len(rules) > 1):
         assert_refused(lab.host, rules)
     assert_in_order(guard, rules)
 
