@@ -27,7 +27,7 @@ def normalise(listing):
     text = re.sub(r"(?m)^\s*#.*\n|^\s*\n|^\s*packets \d+ bytes \d+\n", "", listing)
     for word, bytes_there in WORDS.items():
         text = text.replace(word, bytes_there)
-    text = re.sub(r"ether type (\w+)", lambda match: "@ll,96,16 "
-                  + ETHER_TYPES.get(match[1], match[1]), text)
+    text = re.sub(r"ether type (!= )?(\w+)", lambda match: "@ll,96,16 "
+                  + (match[1] or "") + ETHER_TYPES.get(match[2], match[2]), text)
     return re.sub(r"elements = \{([^}]*)\}", lambda match: "elements = " + ", ".join(
         sorted(one.strip() for one in match[1].split(","))), text)
