@@ -45,11 +45,13 @@ static bool is_below(const struct netstate *ns, const struct link *upper, const 
 	}
 	if (!has_ports(upper->kind) || depth == MOST_STACKED)
 		return false;
+	if (lower->master == upper->index && lower != upper)
+		return true;
 	for (size_t i = 0; i < ns->links_len; i++) {
 		const struct link *port = &ns->links[i];
 
 		if (port->master == upper->index && port != upper &&
-		    (port == lower || is_below(ns, port, lower, depth + 1)))
+		    is_below(ns, port, lower, depth + 1))
 			return true;
 	}
 	return false;
@@ -68,14 +70,27 @@ bool frames_is_bonded(const struct netstate *ns, const struct link *link)
 	return master && is_one_of(master->kind, kinds);
 }
 
+bool frames_is_stacked(const struct netstate *ns, const struct link *link)
+{
+	for (size_t i = 0; i < ns->links_len; i++) {
+		const struct link *upper = &ns->links[i], *outer;
+
+		outer = !strcmp(upper->kind, "vlan") ? netstate_link(ns, upper->parent) : NULL;
+		if (outer && !strcmp(outer->kind, "vlan") && frames_is_below(ns, outer, link))
+			return true;
+	}
+	return false;
+}
+
 static bool carries_tunnel(const struct policy *p, const struct netstate *ns,
 			   const struct link *link)
 {
 	for (size_t i = 0; i < ns->links_len; i++) {
 		const struct link *l = &ns->links[i];
 
-		if ((has_parent(l->kind) || has_ports(l->kind)) &&
-		    policy_is_tunnel_link(p, l->name, l->kind) && frames_is_below(ns, l, link))
+		/* Cheapest first: this is asked of each link about all links. */
+		if (policy_is_tunnel_link(p, l->name, l->kind) &&
+		    (has_parent(l->kind) || has_ports(l->kind)) && frames_is_below(ns, l, link))
 			return true;
 	}
 	return false;

@@ -29,6 +29,9 @@ enum frames_role frames_role(const struct policy *p, const struct netstate *ns,
 /* Whether a packet of `upper` is seen at `lower` as it is, only with other headers around it. */
 bool frames_is_below(const struct netstate *ns, const struct link *upper, const struct link *lower);
 
+/* Whether two tags may be put on what leaves here, by a VLAN's link on another. */
+bool frames_is_stacked(const struct netstate *ns, const struct link *link);
+
 /* Whether a bond, or what is like one, forgets a packet's route before this link sees it. */
 bool frames_is_bonded(const struct netstate *ns, const struct link *link);
 

@@ -43,14 +43,14 @@ static void put_removals(struct diff *d)
 
 	for (size_t i = 0; i < d->chains_len; i++)
 		if (d->chains[i].change == CHANGE_REFILL || d->chains[i].change == CHANGE_REMAKE)
-			fwtxn_flush_chain(t, d->chains[i].name);
+			fwtxn_flush_chain(t, d->chains[i].chain.name);
 	for (size_t i = 0; i < d->have->chains_len; i++)
 		if (!d->kept[i])
 			fwtxn_flush_chain(t, d->have->chains[i].name);
 
 	for (size_t i = 0; i < d->chains_len; i++)
 		if (d->chains[i].change == CHANGE_REMAKE)
-			fwtxn_del_chain(t, d->chains[i].name);
+			fwtxn_del_chain(t, d->chains[i].chain.name);
 	for (size_t i = 0; i < d->have->chains_len; i++)
 		if (!d->kept[i])
 			fwtxn_del_chain(t, d->have->chains[i].name);
@@ -149,17 +149,18 @@ static void put_flags(struct fwtxn *txn, const struct fwtables *have, const bool
 	}
 }
 
-/* Whether only links have changed: chains of theirs, or elements of frames' sets. */
+/* Whether only links have changed: chains of theirs, or what of the sets names them. */
 static bool is_by_links(const struct diff *d)
 {
-	bool by_links = d->want->family != FAMILY_INET;
+	bool by_links = d->want->family == FAMILY_NETDEV || d->want->family == FAMILY_BRIDGE;
 
 	for (size_t i = 0; i < d->chains_len; i++)
 		by_links &= d->chains[i].change == CHANGE_NONE ||
 			    (d->chains[i].chain.device && d->chains[i].change == CHANGE_ADD);
 	for (size_t i = 0; i < d->have->chains_len; i++)
-		by_links &= d->kept[i] || d->have->chains[i].base;
-	return by_links;
+		by_links &=
+			d->kept[i] || (d->have->chains[i].base && d->want->family == FAMILY_NETDEV);
+	return by_links && diff_sets_follow_links(d);
 }
 
 /* One table's part. */

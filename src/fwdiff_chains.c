@@ -90,8 +90,8 @@ static struct wanted *add_wanted(struct diff *d, const struct chain *chain, cons
 	struct wanted *w = &d->chains[d->chains_len++];
 
 	w->chain = *chain;
-	snprintf(w->name, sizeof(w->name), "%s", have ? have->name : name);
-	w->chain.name = w->name;
+	snprintf(w->name, sizeof(w->name), "%s", name);
+	w->chain.name = have ? have->name : w->name;
 	w->have = have;
 	if (have)
 		d->kept[have - d->have->chains] = true;

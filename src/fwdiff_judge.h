@@ -25,8 +25,8 @@ enum change {
 
 /* A chain that shall be, and the one that is. */
 struct wanted {
-	struct chain chain; /* its rules are the ruleset's */
-	char name[RULESET_NAME];
+	struct chain chain; /* its rules are the ruleset's; its name the kernel's, if it is there */
+	char name[RULESET_NAME];    /* of one that is not */
 	int index;		    /* of the link, if it is a link's */
 	const struct fwchain *have; /* or NULL */
 	enum change change;
@@ -59,6 +59,9 @@ void diff_judge_sets(struct diff *d);
 /* Whether the ruleset has a chain, not of a link, or a set of this name. */
 bool diff_wants_chain(const struct diff *d, const char *name);
 bool diff_wants_set(const struct diff *d, const char *name);
+
+/* Whether what changes in the sets follows from links that came, went or moved. */
+bool diff_sets_follow_links(const struct diff *d);
 
 /*
  * Keys that `want` has and `have` lacks, and the reverse; both are sorted.

@@ -58,7 +58,8 @@ struct elem_changes diff_compare_elems(const struct fwset *have, const struct se
 static bool names_links(const struct diff *d, const struct set *set)
 {
 	return d->want->family != FAMILY_INET &&
-	       (!strcmp(set->name, "bonded") || strstr(set->name, "_link"));
+	       (!strcmp(set->name, "bonded") || !strcmp(set->name, "stacked") ||
+		strstr(set->name, "_link"));
 }
 
 /* Whether a key of `have` is one of `want` but for the link, its first field. */
@@ -73,20 +74,35 @@ static bool is_of_other_link(const struct set *want, const uint8_t *key)
 	return want->fields_len == 1;
 }
 
+/* Whether all that is in the set is of the ruleset, but for the links that it names. */
+static bool differs_by_links(const struct diff *d, size_t i)
+{
+	const struct set *want = &d->want->sets[i];
+	const struct fwset *have = fwtable_set(d->have, want->name);
+	bool known = names_links(d, want) && d->sets[i] == CHANGE_NONE && have;
+
+	for (size_t k = 0; known && k < have->elems_len; k++)
+		known = is_of_other_link(want, have->elems + k * have->key_len);
+	return known;
+}
+
+bool diff_sets_follow_links(const struct diff *d)
+{
+	bool follow = true;
+
+	for (size_t i = 0; i < d->want->sets_len; i++)
+		follow &= (d->sets[i] == CHANGE_NONE && !d->elems[i].fresh && !d->elems[i].gone) ||
+			  differs_by_links(d, i);
+	for (size_t i = 0; i < d->have->sets_len; i++)
+		follow &= diff_wants_set(d, d->have->sets[i].name);
+	return follow;
+}
+
 static void judge_links_aside(struct diff *d)
 {
-	for (size_t i = 0; d->links_aside && i < d->want->sets_len; i++) {
-		const struct set *want = &d->want->sets[i];
-		const struct fwset *have = fwtable_set(d->have, want->name);
-		bool known = true;
-
-		if (!names_links(d, want) || d->sets[i] != CHANGE_NONE)
-			continue;
-		for (size_t k = 0; k < have->elems_len; k++)
-			known &= is_of_other_link(want, have->elems + k * have->key_len);
-		if (known)
+	for (size_t i = 0; d->links_aside && i < d->want->sets_len; i++)
+		if (differs_by_links(d, i))
 			d->elems[i] = (struct elem_changes){ 0 };
-	}
 }
 
 static void count_elems(struct diff *d)

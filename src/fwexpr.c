@@ -316,8 +316,9 @@ static void raw(struct fwexpr *fx, const struct ruleset *rs, const struct raw *r
 static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct match *m)
 {
 	const uint32_t lo_index = LOOPBACK_IFINDEX, no_mark = 0, no_class = UINT32_MAX;
-	const uint8_t no_proto = IPPROTO_RAW, bridged = PACKET_OTHERHOST;
+	const uint8_t no_proto = IPPROTO_RAW, to_host = PACKET_HOST;
 	const uint16_t oiftype = m->kind == MATCH_OIFTYPE ? m->port : 0;
+	const uint16_t type_be = m->kind == MATCH_PROTOCOL ? htons(m->port) : 0;
 	const uint16_t port_be = m->kind == MATCH_DPORT ? htons(m->port) : 0;
 	const uint8_t loopback_net = 127;
 
@@ -392,7 +393,11 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		break;
 	case MATCH_NOT_BRIDGED:
 		meta(fx, NFT_META_PKTTYPE, NFT_REG_1);
-		cmp(fx, NFT_CMP_NEQ, &bridged, sizeof(bridged));
+		cmp(fx, NFT_CMP_EQ, &to_host, sizeof(to_host));
+		break;
+	case MATCH_PROTOCOL:
+		meta(fx, NFT_META_PROTOCOL, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &type_be, sizeof(type_be));
 		break;
 	case MATCH_OIFTYPE:
 		meta(fx, NFT_META_OIFTYPE, NFT_REG_1);

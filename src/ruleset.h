@@ -70,8 +70,9 @@ enum match_kind {
 	MATCH_FRAG6,	   /* exthdr frag exists: IPv6, and a fragment */
 	MATCH_ANY_L4PROTO, /* meta l4proto != 255: the kernel has found a transport header */
 	MATCH_ROUTED, /* meta rtclassid != 0xffffffff: it has a route, so it came by the IP stack */
-	MATCH_NOT_BRIDGED, /* meta pkttype != other */
+	MATCH_NOT_BRIDGED, /* meta pkttype host */
 	MATCH_OIFTYPE,	   /* meta oiftype N; ARPHRD_* */
+	MATCH_PROTOCOL,	   /* meta protocol N; ETH_P_*, as the sender calls it */
 	MATCH_RAW,	   /* bytes at a fixed place of the frame */
 };
 
@@ -92,7 +93,7 @@ struct match {
 	enum match_kind kind;
 	union {
 		struct raw raw;	    /* MATCH_RAW */
-		uint16_t port;	    /* MATCH_DPORT, host order; MATCH_OIFTYPE */
+		uint16_t port;	    /* MATCH_DPORT, host order; MATCH_OIFTYPE, MATCH_PROTOCOL */
 		uint8_t proto;	    /* MATCH_L4PROTO */
 		sa_family_t family; /* MATCH_FAMILY */
 		struct tunnel link; /* MATCH_OIFNAME */

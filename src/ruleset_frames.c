@@ -89,9 +89,8 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 	}
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol");
 	rules_add_match(r, rules_raw_none_of(RAW_NETWORK, next, hiding, n));
-	if (b->rs->family == FAMILY_NETDEV && parts->route == PART_HAS)
-		rules_add_goto(b, (struct match){ .kind = MATCH_ROUTED }, NULL, "name_traffic",
-			       "of this host's IP stack");
+	odd_add_own_rules(b, parts, VERDICT_GOTO, "name_traffic");
+	odd_add_tagged_rules(b, VERDICT_GOTO, "name_traffic");
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol behind one extension header");
 	rules_add_match(r, rules_raw_none_of(RAW_NETWORK, behind, hiding, n));
 	for (size_t i = 0; i < 2; i++) {
@@ -116,7 +115,7 @@ static void add_name_chain(struct builder *b)
 
 	rules_add_chain(b, "name_traffic", HOOK_NONE);
 	add_version_rule(b, AF_INET);
-	rules_add_fragments(b);
+	rules_add_fragments(b, true);
 	rules_add_other_port(b, VERDICT_RETURN);
 	rules_add_protocols(b);
 	/* meta l4proto != 255 return */
@@ -144,7 +143,8 @@ static void add_fragment_chain(struct builder *b, const struct parts *parts)
 		rules_add_set(b, 5, false, VERDICT_ACCEPT, "resolver6", "approved resolver");
 	}
 	rules_add_set(b, 6, false, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
-	odd_add_own_rules(b, parts);
+	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
+	odd_add_tagged_rules(b, VERDICT_ACCEPT, NULL);
 	rules_add_drop(b, "a fragment without a port");
 }
 

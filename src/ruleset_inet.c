@@ -175,7 +175,7 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	rules_add(&b, 1, VERDICT_JUMP, "the rest is looked at")->target = "name_traffic";
 	add_refusals(&b);
 	rules_add_chain(&b, "name_traffic", HOOK_NONE);
-	rules_add_fragments(&b);
+	rules_add_fragments(&b, false);
 	rules_add_other_port(&b, VERDICT_RETURN);
 	rules_add_protocols(&b);
 	rules_add_verdict_chain(&b, true);

@@ -128,12 +128,95 @@ static const uint16_t ip_types[] = { ETHERTYPE_IPV4, ETHERTYPE_IPV6 };
 static const uint16_t ppp_types[] = { PPP_IPV4, PPP_IPV6 };
 static const uint16_t pppoe_type = ETHERTYPE_PPPOE;
 
+/* Those that the kernel knows, and takes off and puts on by itself. */
+static const uint16_t tag_types[] = { ETHERTYPE_VLAN, ETHERTYPE_SVLAN };
+
+#define TAGS (sizeof(tag_types) / sizeof(tag_types[0]))
+
 static void add_tag_gotos(struct builder *b, int at, const char *target)
 {
-	static const uint16_t tags[] = { ETHERTYPE_VLAN, ETHERTYPE_SVLAN, ETHERTYPE_OLDVLAN };
+	static const uint16_t old_tag = ETHERTYPE_OLDVLAN;
 
-	for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++)
-		rules_add_goto(b, rules_raw(RAW_LINK, at, 2, &tags[i]), NULL, target, "in a VLAN");
+	for (size_t i = 0; i < TAGS; i++)
+		rules_add_goto(b, rules_raw(RAW_LINK, at, 2, &tag_types[i]), NULL, target,
+			       "in a VLAN");
+	rules_add_goto(b, rules_raw(RAW_LINK, at, 2, &old_tag), NULL, target, "in a VLAN");
+}
+
+/* Rules that tell the host's own by the kind of frame count as bridged what has another address. */
+static const struct match not_bridged = { .kind = MATCH_NOT_BRIDGED };
+
+static bool trusts_own(const struct builder *b)
+{
+	return b->rs->family == FAMILY_NETDEV && b->policy->frames != FRAMES_STRICT;
+}
+
+static struct rule *add_own_rule(struct builder *b, enum verdict verdict, const char *target,
+				 const char *comment)
+{
+	struct rule *r = rules_add(b, 8, verdict, "%s", comment);
+
+	r->target = target;
+	return r;
+}
+
+void odd_add_own_rules(struct builder *b, const struct parts *parts, enum verdict verdict,
+		       const char *target)
+{
+	size_t set;
+	struct rule *r;
+
+	if (!trusts_own(b))
+		return;
+	/* meta rtclassid != 4294967295, or meta pkttype host */
+	r = add_own_rule(b, verdict, target, "decided above");
+	rules_add_match(r, parts->route == PART_HAS ? (struct match){ .kind = MATCH_ROUTED } :
+						      not_bridged);
+	if (parts->route != PART_HAS || !rules_has_set(b, "bonded", &set))
+		return;
+	/* oifname @bonded meta pkttype host: a bond takes routes off */
+	r = add_own_rule(b, verdict, target, "decided above the bond");
+	rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+	rules_add_match(r, not_bridged);
+}
+
+void odd_add_tagged_rules(struct builder *b, enum verdict verdict, const char *target)
+{
+	for (size_t i = 0; trusts_own(b) && i < TAGS; i++) {
+		/* @ll,96,16 0x8100 meta pkttype host */
+		struct rule *r = add_own_rule(b, verdict, target, "decided above the VLAN");
+
+		rules_add_match(r, rules_raw(RAW_LINK, ETHER_LEN - 2, 2, &tag_types[i]));
+		rules_add_match(r, not_bridged);
+	}
+}
+
+/*
+ * The same of what is not called IP: PPPoE in a tag, and a tag in a tag where the
+ * host has such links.  (A frame that is called by its tag has that in itself.)
+ */
+static void add_own_tag_rules(struct builder *b)
+{
+	const struct match pppoe = rules_raw(RAW_LINK, ETHER_LEN + VLAN_LEN - 2, 2, &pppoe_type);
+	const struct match tag = rules_raw(RAW_LINK, ETHER_LEN + VLAN_LEN - 2, 2, &tag_types[0]);
+	size_t set;
+	struct rule *r;
+
+	if (!trusts_own(b))
+		return;
+	/* meta protocol 0x8864 @ll,128,16 0x8864 meta pkttype host accept */
+	r = add_own_rule(b, VERDICT_ACCEPT, NULL, "decided above PPPoE and the VLAN");
+	rules_add_match(r, (struct match){ .kind = MATCH_PROTOCOL, .port = ETHERTYPE_PPPOE });
+	rules_add_match(r, pppoe);
+	rules_add_match(r, not_bridged);
+	if (!rules_has_set(b, "stacked", &set))
+		return;
+	/* oifname @stacked meta protocol 8021q @ll,128,16 0x8100 meta pkttype host accept */
+	r = add_own_rule(b, VERDICT_ACCEPT, NULL, "decided above the VLANs");
+	rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+	rules_add_match(r, (struct match){ .kind = MATCH_PROTOCOL, .port = ETHERTYPE_VLAN });
+	rules_add_match(r, tag);
+	rules_add_match(r, not_bridged);
 }
 
 static void add_tag_chains(struct builder *b)
@@ -143,6 +226,7 @@ static void add_tag_chains(struct builder *b)
 	const struct match inner_pppoe = rules_raw(RAW_LINK, type + VLAN_LEN, 2, &pppoe_type);
 
 	rules_add_chain(b, "tag", HOOK_NONE);
+	add_own_tag_rules(b);
 	add_ip_gotos(b, NULL, type, 2, ip_types, &places[PLACE_TAG], "in a VLAN");
 	add_ip_gotos(b, &pppoe, type + PPPOE_LEN, 2, ppp_types, &places[PLACE_TAG_PPPOE],
 		     "in PPPoE in a VLAN");
@@ -153,25 +237,6 @@ static void add_tag_chains(struct builder *b)
 		     "in a VLAN in a VLAN");
 	add_ip_gotos(b, &inner_pppoe, type + VLAN_LEN + PPPOE_LEN, 2, ppp_types,
 		     &places[PLACE_TAGS_PPPOE], "in PPPoE in two VLANs");
-}
-
-void odd_add_own_rules(struct builder *b, const struct parts *parts)
-{
-	size_t set;
-	struct rule *r;
-
-	if (b->rs->family != FAMILY_NETDEV || b->policy->frames == FRAMES_STRICT)
-		return;
-	/* meta rtclassid != 4294967295, or meta pkttype != other, accept */
-	r = rules_add(b, 8, VERDICT_ACCEPT, "decided above");
-	rules_add_match(r, (struct match){ .kind = parts->route == PART_HAS ? MATCH_ROUTED :
-									      MATCH_NOT_BRIDGED });
-	/* oifname @bonded meta pkttype != other accept: a bond takes routes off */
-	if (parts->route == PART_HAS && rules_has_set(b, "bonded", &set)) {
-		r = rules_add(b, 8, VERDICT_ACCEPT, "decided above the bond");
-		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
-		rules_add_match(r, (struct match){ .kind = MATCH_NOT_BRIDGED });
-	}
 }
 
 /*
@@ -261,7 +326,10 @@ static void add_odd_chain(struct builder *b, const struct parts *parts)
 	const struct match pppoe = rules_raw(RAW_LINK, ETHER_LEN - 2, 2, &pppoe_type);
 
 	rules_add_chain(b, "odd", HOOK_NONE);
-	odd_add_own_rules(b, parts);
+	rules_add_insides(b, false);
+	if (b->policy->mode == POLICY_MODE_EITHER)
+		rules_add_tunnels(b, 4, false, VERDICT_ACCEPT, NULL);
+	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
 	add_ip_gotos(b, NULL, ETHER_LEN - 2, 2, ip_types, &places[PLACE_PLAIN],
 		     "called something else by its sender");
 	add_tag_gotos(b, ETHER_LEN - 2, "tag");
@@ -289,8 +357,8 @@ uint8_t odd_hiding6(const struct policy *p, const uint16_t **ret_list)
 
 void odd_add_chains(struct builder *b, const struct parts *parts)
 {
-	add_odd_chain(b, parts);
 	add_misnamed_chain(b);
+	add_odd_chain(b, parts);
 	add_tag_chains(b);
 	for (size_t i = 0; i < PLACES; i++) {
 		add_ip4_chain(b, &places[i]);

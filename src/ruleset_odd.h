@@ -9,19 +9,26 @@
 
 #include <stdint.h>
 
+#include "ruleset.h"
+
 struct builder;
-struct parts;
-struct policy;
 
 /* Chain "odd", for what is not called IP; "misnamed", for what is and has another version. */
 void odd_add_chains(struct builder *b, const struct parts *parts);
 
 /*
- * What met the verdict above, as a whole, is accepted: it came by this host's IP
+ * Rules for what met the verdict above, as a whole: it came by this host's IP
  * stack.  A packet of a packet socket, and a frame that a bridge hands on, has no
  * route.  (One of a macvlan's own stack has: strict trusts nobody.)
  */
-void odd_add_own_rules(struct builder *b, const struct parts *parts);
+void odd_add_own_rules(struct builder *b, const struct parts *parts, enum verdict verdict,
+		       const char *target);
+
+/*
+ * The same of a packet that is IP, and has a tag that is not in the way: so the
+ * kernel put it there, below a VLAN's link, whose own chain has seen it.
+ */
+void odd_add_tagged_rules(struct builder *b, enum verdict verdict, const char *target);
 
 /* UDP, TCP. */
 extern const uint16_t odd_protos[2];

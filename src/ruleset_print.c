@@ -101,6 +101,10 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	char text[POLICY_TEXT];
 	const struct set *set;
 
+	/* Else nft would look for the type of a frame where a VLAN's tag may stand. */
+	if (rs->family == FAMILY_BRIDGE &&
+	    (m->kind == MATCH_HAS_PORT6 || m->kind == MATCH_LATER_FRAG6 || m->kind == MATCH_FRAG6))
+		fputs("meta protocol ip6 ", out);
 	switch (m->kind) {
 	case MATCH_DPORT:
 		fprintf(out, "th dport %u ", m->port);
@@ -168,7 +172,13 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		fputs("meta rtclassid != 4294967295 ", out);
 		break;
 	case MATCH_NOT_BRIDGED:
-		fputs("meta pkttype != other ", out);
+		fputs("meta pkttype host ", out);
+		break;
+	case MATCH_PROTOCOL:
+		if (m->port == 0x8100) /* ETH_P_8021Q, linux/if_ether.h */
+			fputs("meta protocol 8021q ", out);
+		else
+			fprintf(out, "meta protocol 0x%04x ", m->port);
 		break;
 	case MATCH_OIFTYPE:
 		fprintf(out, "meta oiftype %u ", m->port);

@@ -8,9 +8,7 @@ struct ruleset;
 
 /*
  * Print the table as `nft -f` takes it and nearly as `nft list` prints it:
- * loaded that way, the kernel lists the same as after enable.  In table bridge nft
- * reads "ip daddr" as a look at the type of the frame, where a VLAN's tag may be;
- * enable installs a look at what the kernel knows it to be.
+ * loaded that way, the kernel lists the same as after enable.
  * 0, or -EIO when the stream failed.  Pure.
  */
 int ruleset_print(const struct ruleset *rs, FILE *out);

@@ -268,7 +268,7 @@ void rules_add_protocols(struct builder *b)
 }
 
 /* ip frag-off & 0x1fff != 0 goto fragment; frag frag-off != 0 goto fragment */
-void rules_add_fragments(struct builder *b)
+void rules_add_fragments(struct builder *b, bool sound)
 {
 	static const enum match_kind kinds[] = { MATCH_LATER_FRAG4, MATCH_LATER_FRAG6 };
 
@@ -277,6 +277,9 @@ void rules_add_fragments(struct builder *b)
 
 		r->target = "fragment";
 		rules_add_match(r, (struct match){ .kind = kinds[i] });
+		/* An IPv6 header has to be sound for its fragment header to be found. */
+		if (sound && kinds[i] == MATCH_LATER_FRAG4)
+			rules_add_match(r, (struct match){ .kind = MATCH_ANY_L4PROTO });
 	}
 }
 

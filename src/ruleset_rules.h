@@ -59,8 +59,11 @@ void rules_add_hot_path(struct builder *b);
 /* meta l4proto udp goto verdict; the same for tcp */
 void rules_add_protocols(struct builder *b);
 
-/* Later fragments: goto fragment. */
-void rules_add_fragments(struct builder *b);
+/*
+ * Later fragments: goto fragment; `sound`: only where the kernel finds the whole
+ * header to be one, for else the bytes of a tag may look like it.
+ */
+void rules_add_fragments(struct builder *b, bool sound);
 
 /* Mode both, behind a tunnel's name: only approved resolvers. */
 void rules_add_approved_chains(struct builder *b);

@@ -164,18 +164,18 @@ static void fill_insides(struct filler *f)
 				 (const void *[]){ p->insides[i].name });
 }
 
-static void fill_bonded(struct filler *f)
+/* There whatever the links are: rules do not change because of them. */
+static void fill_links(struct filler *f, const char *name,
+		       bool (*is)(const struct netstate *, const struct link *))
 {
 	static const enum field fields[] = { FIELD_OIFNAME };
-
 	struct set *set;
 
 	if (f->family != FAMILY_NETDEV)
 		return;
-	/* There whatever the links are: rules do not change because of them. */
-	set = use_set(f, "bonded", 1, fields);
+	set = use_set(f, name, 1, fields);
 	for (size_t i = 0; i < f->ns->links_len; i++)
-		if (frames_is_bonded(f->ns, &f->ns->links[i]))
+		if (is(f->ns, &f->ns->links[i]))
 			add_elem(f, set, (const void *[]){ f->ns->links[i].name });
 }
 
@@ -317,7 +317,8 @@ int ruleset_build_sets(enum family family, const struct policy *p, const struct 
 	fill_tunnels(&f);
 	fill_kinds(&f);
 	fill_insides(&f);
-	fill_bonded(&f);
+	fill_links(&f, "bonded", frames_is_bonded);
+	fill_links(&f, "stacked", frames_is_stacked);
 	fill_endpoints(&f);
 	fill_resolvers(&f);
 	fill_pause(&f);

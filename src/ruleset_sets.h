@@ -68,7 +68,7 @@ size_t set_field_offset(const struct set *set, size_t i);
  * `ns` may be NULL for table inet; for those of frames it tells which links stand
  * below others: what was approved on those is approved here.
  * 0, or -ENOMEM; in both cases *ret_len sets are there, whose elements the
- * caller frees.  The set "pause" is always among them, and empty, and so may be "bonded".
+ * caller frees.  The set "pause" is always among them, and empty, and so may be "bonded" and "stacked".
  */
 int ruleset_build_sets(enum family family, const struct policy *p, const struct pins *pins,
 		       const struct netstate *ns, struct set ret_sets[RULESET_MAX_SETS],
