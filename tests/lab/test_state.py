@@ -6,6 +6,7 @@ that names the file, and the rules stay as they are.
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pathlib
 import random
@@ -17,7 +18,7 @@ import time
 import pytest
 
 import netns
-from guard import Guard
+from guard import TABLES, Guard
 from tools import SOAK, comparable, generation, run_inside
 
 BASE = ["enable", "--no-watch", "--tunnel", "tun0", "--resolver",
@@ -360,6 +361,27 @@ def test_dead_holder_of_the_lock(raised):
         holder.kill()
         holder.wait(5)
         run(raised, UP)
+
+
+# --- what others left of the tables ---
+
+PIECES = [gone for number in range(1, len(TABLES) + 1)
+          for gone in itertools.combinations(TABLES, number)]
+
+
+@pytest.mark.parametrize("argv", [["disable"], ["pause", "1m"],
+                                  *NEEDING_RECORD], ids=lambda argv: argv[0])
+@pytest.mark.parametrize("gone", PIECES, ids=", ".join)
+def test_some_tables_are_gone(raised, gone, argv):
+    """Whatever is asked for next: all of it is back, or none is left."""
+    raised.namespace.nft("".join(f"delete table {table}\n"
+                                 for table in gone))
+    assert [*raised.listings()] == [table for table in TABLES
+                                    if table not in gone]
+    assert not raised.status()["guarded"]
+    run(raised, argv)
+    assert [*raised.listings()] == ([] if argv == ["disable"] else TABLES)
+    assert raised.status()["guarded"] == (argv != ["disable"])
 
 
 # --- a bad configuration ---
