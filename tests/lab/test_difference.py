@@ -160,6 +160,19 @@ def test_tables_and_base_chains_are_kept(guard):
     assert handles(guard)[TABLES[0]] != first[TABLES[0]]
 
 
+@pytest.mark.xfail(strict=True, reason="of two chains of a link the wrong "
+                   "one is looked at, and ours made anew")
+def test_what_others_hook_goes_alone(guard):
+    """At the same links, at another place: ours stand as they are."""
+    run(guard, "enable", "--no-watch")
+    first = handles(guard)
+    for link in ("wan0", "lan0"):
+        guard.namespace.nft(f"add chain {TABLES[1]} late {{ type filter hook "
+                            f'egress device "{link}" priority 500; }}')
+        run(guard, "reload")
+        assert handles(guard) == first, link
+
+
 def counts(guard):
     return {name: (counter["packets"], counter["bytes"]) for name, counter
             in guard.status()["counters"].items()}
