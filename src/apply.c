@@ -194,7 +194,7 @@ static int read_tables(struct fwsock *fs, struct fwtables *ret_tables, char rete
 /* What one look at the tables saw besides the difference. */
 struct seen {
 	struct {
-		bool present, owned;
+		bool present, owned, standin;
 		uint32_t owner; /* 0: nobody lives who owns it */
 	} of[FAMILIES];
 	uint32_t generation;
@@ -210,6 +210,7 @@ static void note_seen(const struct fwtables *have, const struct fwdiff_found *fo
 		const struct fwtable *table = &have->of[f];
 
 		ret_seen->of[f].present = table->present;
+		ret_seen->of[f].standin = table->standin;
 		ret_seen->of[f].owned = table->flags & FWTXN_TABLE_PERSIST;
 		ret_seen->of[f].owner = table->flags & FWTXN_TABLE_OWNER ? table->owner : 0;
 	}
@@ -280,10 +281,14 @@ static int commit(struct fwsock *fs, struct fwtxn *txn, uint32_t generation,
 	return is_by_link(err, &fail) ? -ENODEV : err;
 }
 
-/* All the rules, as if there were no table; those in `gone` are removed before. */
+/*
+ * All the rules, in tables of this name; those of it that were `seen` are removed
+ * before, for their flags cannot become others.
+ */
 static int put_all(struct fwsock *fs, const struct ruleset rules[FAMILIES], const char *table,
-		   unsigned int flags, const struct seen *gone, char reterr_text[CONFIG_ERR])
+		   unsigned int flags, const struct seen *seen, char reterr_text[CONFIG_ERR])
 {
+	const bool standin = !strcmp(table, RULESET_STANDIN);
 	static const struct fwtables nothing;
 	struct fwdiff_found found;
 	struct fwtxn txn;
@@ -291,10 +296,10 @@ static int put_all(struct fwsock *fs, const struct ruleset rules[FAMILIES], cons
 
 	fwtxn_init(&txn);
 	txn.table = table;
-	for (enum family f = 0; gone && f < FAMILIES; f++) {
+	for (enum family f = 0; f < FAMILIES; f++) {
 		txn.family = f;
-		if (gone->of[f].present)
-			fwtxn_del_table(&txn, RULESET_TABLE);
+		if (standin ? seen->of[f].standin : seen->of[f].present)
+			fwtxn_del_table(&txn, table);
 	}
 	err = fwdiff_build(&nothing, rules, flags, &txn, &found);
 	if (err)
@@ -315,7 +320,7 @@ static int change_ownership(struct fwsock *fs, const struct ruleset rules[FAMILI
 			    unsigned int flags, const struct seen *seen,
 			    char reterr_text[CONFIG_ERR])
 {
-	int err = put_all(fs, rules, RULESET_STANDIN, flags, NULL, reterr_text);
+	int err = put_all(fs, rules, RULESET_STANDIN, flags, seen, reterr_text);
 
 	if (!err)
 		err = put_all(fs, rules, RULESET_TABLE, flags, seen, reterr_text);

@@ -80,8 +80,15 @@ static const struct fwchain *find_device(const struct diff *d, const struct devi
 	const struct entry key = { &model };
 	const struct entry *found =
 		bsearch(&key, index->entries, index->len, sizeof(key), compare_by_device);
+	const struct entry *const end = index->entries + index->len;
 
-	return found && same_nature(d, found->chain, want) ? found->chain : NULL;
+	/* Others may have put more beside ours: it is any of those. */
+	while (found && found > index->entries && !compare_by_device(found - 1, &key))
+		found--;
+	for (; found && found < end && !compare_by_device(found, &key); found++)
+		if (same_nature(d, found->chain, want))
+			return found->chain;
+	return NULL;
 }
 
 static struct wanted *add_wanted(struct diff *d, const struct chain *chain, const char *name,

@@ -520,10 +520,26 @@ static void warn_links(struct status *st)
 		     "frames that go round the IP stack leave through %s unjudged: %s", names, why);
 }
 
+/* All are owned together, unless somebody has come between. */
+static enum table_owner weakest_owner(const struct fwtables *tables)
+{
+	enum table_owner owner = TABLE_OWNER_SOCKET;
+
+	for (enum family f = 0; f < FAMILIES; f++) {
+		const uint32_t flags = tables->of[f].flags;
+
+		if (!tables->of[f].present || flags & FWTXN_TABLE_OWNER)
+			continue;
+		if (!(flags & FWTXN_TABLE_PERSIST))
+			return TABLE_OWNER_NONE;
+		owner = TABLE_OWNER_ORPHAN;
+	}
+	return owner;
+}
+
 static int read_around(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
 		       struct status *st)
 {
-	const struct fwtable *inet = &tables->of[FAMILY_INET];
 	const bool present = fwtables_present(tables);
 	int err;
 
@@ -539,9 +555,7 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 	if (!present)
 		return 0;
 	st->policy.fragments = fwdecode_fragments(tables);
-	st->owner = inet->flags & FWTXN_TABLE_OWNER   ? TABLE_OWNER_SOCKET :
-		    inet->flags & FWTXN_TABLE_PERSIST ? TABLE_OWNER_ORPHAN :
-							TABLE_OWNER_NONE;
+	st->owner = weakest_owner(tables);
 	warn_tunnels(st);
 	warn_kinds(st);
 	warn_links(st);

@@ -160,8 +160,6 @@ def test_tables_and_base_chains_are_kept(guard):
     assert handles(guard)[TABLES[0]] != first[TABLES[0]]
 
 
-@pytest.mark.xfail(strict=True, reason="of two chains of a link the wrong "
-                   "one is looked at, and ours made anew")
 def test_what_others_hook_goes_alone(guard):
     """At the same links, at another place: ours stand as they are."""
     run(guard, "enable", "--no-watch")

@@ -589,10 +589,8 @@ def test_killed_while_it_takes_the_tables(lab, guard, target,
 
 
 @pytest.mark.parametrize("left, ownership", [
-    ("owned", "auto"), ("ordinary", "off"), *(pytest.param(
-        *one, marks=pytest.mark.xfail(strict=True, reason="flags of the "
-        "second tables, which are there, are not what is wanted"))
-        for one in (("owned", "off"), ("ordinary", "auto")))])
+    ("owned", "auto"), ("ordinary", "off"), ("owned", "off"),
+    ("ordinary", "auto")])
 def test_second_tables_left_over(guard, target, left, ownership):
     """Of one that died while it took the tables, or gave them up."""
     guard.enable(*BASE[1:], watch=left == "owned")
