@@ -154,11 +154,18 @@ static void note_undone(struct reconcile *rc, const struct fwevent *ev)
 	}
 }
 
-/* A change that no event has told of, so that nobody knows whose it was. */
+/*
+ * A change that no event has told of yet.  One that waits to be read tells whose it
+ * was; without it nobody knows.
+ */
 static void note_found(struct reconcile *rc, const char *what, const char *found)
 {
-	struct fwevent ev = { .touched = true };
+	struct fwevent ev = { 0 };
 
+	if (rc->fw.open && fwwatch_read(&rc->fw, fwsock_port(&rc->ss.fs), &ev) == 1 && ev.touched) {
+		note_undone(rc, &ev);
+		return;
+	}
 	snprintf(ev.what, sizeof(ev.what), "%.100s (found by %s)", what, found);
 	note_undone(rc, &ev);
 }

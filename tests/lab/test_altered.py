@@ -173,7 +173,7 @@ def test_firewall_restored_from_a_file(lab, guard):
     lab.host.nft("flush ruleset\n" + saved)
     assert not leaks(lab)
     text = guard.run("status").stdout
-    assert "first difference: bridge: rules of chain frame" in text
+    assert "first difference: bridge: rules of chain name_traffic" in text
     guard.reload()
     assert status(guard) == before
 

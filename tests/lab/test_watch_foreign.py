@@ -435,7 +435,9 @@ def test_fight(lab, watched, counter, commits, record_property, how):
     assert watcher["fighting"] and status["watcher"]["fighting"]
     assert "fight" in codes(status)
     assert watcher["undone"] <= BURST + RATE * (seconds + 1)
-    assert watcher["last_undone"]["name"] == "rival"
+    # Of one whose event the kernel had no room for nobody knows.
+    assert watcher["last_undone"]["name"] in (
+        ("rival", "") if watcher["lost"] else ("rival",))
     settle(lab)
     base = counter.total()
     with Load(lab, TARGET, batches=500) as load:
