@@ -105,7 +105,7 @@ soak: program
 	$(Q)scripts/setup test
 	$(Q)LAB_SOAK=1 tests/lab/run -q -rsx tests/lab
 
-# Debian's kernels, emulated: not part of check.
+# Debian's kernels, emulated: part of CI, not of check.
 kernels:
 	$(Q)scripts/setup kernels
 	$(Q)$(MAKE) --no-print-directory program
