@@ -286,6 +286,8 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 		return f->routed;
 	case MATCH_NOT_BRIDGED:
 		return !f->bridged;
+	case MATCH_PROTOCOL:
+		return f->called == m->port;
 	case MATCH_OIFTYPE:
 		return m->port == (f->ether_len ? 1 : 0xfffe); /* ARPHRD_ETHER, ARPHRD_NONE */
 	case MATCH_RAW:

@@ -311,14 +311,17 @@ static void forge(struct frame *f, size_t ip_at, bool ip6, uint32_t *random)
 
 /*
  * Out of reach: called IP, and a tag's number makes a header of that version of
- * it, whose protocol has no ports, or whose destination is part of the source.
+ * it, whose protocol has no ports, or whose destination is part of the source; and
+ * PPPoE in a tag, called PPPoE, as this host's own is.
  */
 static bool is_limit(const struct frame *f)
 {
 	const int version = f->called == 0x0800 ? 4 : f->called == 0x86dd ? 6 : -1;
 
-	return f->ether_len && is_tag(f->bytes + ETHER_LEN - 2) &&
-	       f->bytes[ETHER_LEN] >> 4 == version;
+	if (!f->ether_len || !is_tag(f->bytes + ETHER_LEN - 2))
+		return false;
+	return f->bytes[ETHER_LEN] >> 4 == version ||
+	       (f->called == 0x8864 && !memcmp(f->bytes + ETHER_LEN + 2, "\x88\x64", 2));
 }
 
 /* A query to nobody's resolver gets out by no name that a packet socket gives its frame. */

@@ -98,6 +98,7 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 	case MATCH_ROUTED:
 	case MATCH_NOT_BRIDGED:
 	case MATCH_OIFTYPE:
+	case MATCH_PROTOCOL:
 	case MATCH_RAW:
 		fail_msg("of frames only");
 	}
