@@ -166,6 +166,10 @@ static void note_found(struct reconcile *rc, const char *what, const char *found
 		note_undone(rc, &ev);
 		return;
 	}
+	if (ev.lost) { /* and there may be more than what was found */
+		rc->status.lost++;
+		debounce_hit(&rc->links, clock_monotonic_ms());
+	}
 	snprintf(ev.what, sizeof(ev.what), "%.100s (found by %s)", what, found);
 	note_undone(rc, &ev);
 }
