@@ -160,7 +160,7 @@ struct ruleset {
 	enum fragments fragments;     /* how S9 is kept: never FRAGMENTS_AUTO */
 };
 
-/* Priority of our base chains; why, is said in ruleset.c and ruleset_frames.c. */
+/* Priority of our base chains; why, is said in ruleset_inet.c and ruleset_frames.c. */
 #define RULESET_PRIORITY       99
 #define RULESET_FRAME_PRIORITY 400
 

@@ -14,12 +14,12 @@
  * families (srcnat of bridge tables is 300), so that what such chains still
  * write into a frame is seen.
  *
- * A frame of IPv4 or IPv6 is read as in table inet.  One whose sender called it
- * something else, or wrapped it in tags that the kernel does not look into, is
- * read at fixed places (chain odd and those behind it).  Nothing there can be
- * compared with the sets, so nothing is approved; what the host's own links
- * wrap (VLANs on VLANs, PPPoE) met the verdict above them and passes by having
- * a route.
+ * A frame of IPv4 is read as in table inet, one of IPv6 at its places (chain
+ * frame6).  One whose sender called it something else, or wrapped it in tags that
+ * the kernel does not look into, is read at fixed places too (chain odd and those
+ * behind it).  Nothing there can be compared with the sets, so nothing is
+ * approved; what the host's own links wrap (VLANs on VLANs, PPPoE) met the
+ * verdict above them and passes by having a route, or a tag that the kernel put on.
  */
 
 /*
@@ -54,6 +54,17 @@ static void add_version_rule(struct builder *b, sa_family_t family)
 	m.raw.differs = true;
 	rules_add_goto(b, (struct match){ .kind = MATCH_FAMILY, .family = family }, &m, "misnamed",
 		       "called IP by its sender, and is not");
+}
+
+/* S2 to S6 for what shows no port: a resolver is approved by its address alone. */
+static void add_portless_allowances(struct builder *b, bool ip4)
+{
+	rules_add_by_link(b);
+	if (ip4 && b->policy->mode == POLICY_MODE_EITHER)
+		rules_add_set(b, 5, false, VERDICT_ACCEPT, "resolver4", "approved resolver");
+	if (b->policy->mode == POLICY_MODE_EITHER)
+		rules_add_set(b, 5, false, VERDICT_ACCEPT, "resolver6", "approved resolver");
+	rules_add_set(b, 6, false, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
 }
 
 /*
@@ -100,12 +111,7 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 		rules_add_match(r, rules_raw_masked(RAW_NETWORK, behind + 2, 2, 0xfff8, &first));
 		rules_add_match(r, rules_raw_other_port(RAW_NETWORK, behind + 8));
 	}
-	rules_add_insides(b, false);
-	if (b->policy->mode == POLICY_MODE_EITHER) {
-		rules_add_tunnels(b, 4, false, VERDICT_ACCEPT, NULL);
-		rules_add_set(b, 5, false, VERDICT_ACCEPT, "resolver6", "approved resolver");
-	}
-	rules_add_set(b, 6, false, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
+	add_portless_allowances(b, false);
 	rules_add_drop(b, "a name query, or one could hide here");
 }
 
@@ -136,13 +142,7 @@ static void add_fragment_chain(struct builder *b, const struct parts *parts)
 	/* meta l4proto != udp meta l4proto != tcp return */
 	r = rules_add(b, 1, VERDICT_RETURN, "another protocol's");
 	rules_add_match(r, (struct match){ .kind = MATCH_NO_PORTS });
-	rules_add_insides(b, false);
-	if (b->policy->mode == POLICY_MODE_EITHER) {
-		rules_add_tunnels(b, 4, false, VERDICT_ACCEPT, NULL);
-		rules_add_set(b, 5, false, VERDICT_ACCEPT, "resolver4", "approved resolver");
-		rules_add_set(b, 5, false, VERDICT_ACCEPT, "resolver6", "approved resolver");
-	}
-	rules_add_set(b, 6, false, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
+	add_portless_allowances(b, true);
 	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
 	odd_add_tagged_rules(b, VERDICT_ACCEPT, NULL);
 	rules_add_drop(b, "a fragment without a port");
@@ -155,10 +155,7 @@ static void add_frame_chain(struct builder *b)
 
 	rules_add_chain(b, "frame", HOOK_NONE);
 	add_ah_rules(b);
-	/* ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
-	r = rules_add_other_port(b, VERDICT_ACCEPT);
-	r->matches[r->matches_len++] = r->matches[0];
-	r->matches[0] = (struct match){ .kind = MATCH_HAS_PORT4 };
+	rules_add_other_traffic(b, MATCH_HAS_PORT4);
 	for (size_t i = 0; i < 2; i++) {
 		/* meta protocol ip goto name_traffic */
 		r = rules_add(b, 1, VERDICT_GOTO, "the rest is looked at");

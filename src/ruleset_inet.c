@@ -80,9 +80,7 @@ static void add_fragment_chain(struct builder *b)
 	/* meta l4proto != udp meta l4proto != tcp return */
 	r = rules_add(b, 1, VERDICT_RETURN, "another protocol's");
 	rules_add_match(r, (struct match){ .kind = MATCH_NO_PORTS });
-	rules_add_insides(b, false);
-	if (b->policy->mode == POLICY_MODE_EITHER)
-		rules_add_tunnels(b, 4, false, VERDICT_ACCEPT, NULL);
+	rules_add_by_link(b);
 	/* drop */
 	rules_counted(rules_add(b, 9, VERDICT_DROP, "a fragment without a port"), true);
 }
@@ -170,7 +168,9 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 
 	b.err = ruleset_build_sets(FAMILY_INET, p, pins, NULL, rs->sets, &rs->sets_len);
 	rules_add_chain(&b, "postrouting", HOOK_POSTROUTING);
-	rules_add_hot_path(&b);
+	/* All that other packets ever meet. */
+	rules_add_other_traffic(&b, MATCH_HAS_PORT4);
+	rules_add_other_traffic(&b, MATCH_HAS_PORT6);
 	/* jump name_traffic */
 	rules_add(&b, 1, VERDICT_JUMP, "the rest is looked at")->target = "name_traffic";
 	add_refusals(&b);

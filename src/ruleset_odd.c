@@ -326,9 +326,7 @@ static void add_odd_chain(struct builder *b, const struct parts *parts)
 	const struct match pppoe = rules_raw(RAW_LINK, ETHER_LEN - 2, 2, &pppoe_type);
 
 	rules_add_chain(b, "odd", HOOK_NONE);
-	rules_add_insides(b, false);
-	if (b->policy->mode == POLICY_MODE_EITHER)
-		rules_add_tunnels(b, 4, false, VERDICT_ACCEPT, NULL);
+	rules_add_by_link(b);
 	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
 	add_ip_gotos(b, NULL, ETHER_LEN - 2, 2, ip_types, &places[PLACE_PLAIN],
 		     "called something else by its sender");

@@ -167,6 +167,14 @@ void rules_add_insides(struct builder *b, bool count)
 	}
 }
 
+/* Whatever it is: a tunnel takes all but in mode both. */
+void rules_add_by_link(struct builder *b)
+{
+	rules_add_insides(b, false);
+	if (b->policy->mode == POLICY_MODE_EITHER)
+		rules_add_tunnels(b, 4, false, VERDICT_ACCEPT, NULL);
+}
+
 /* S2 to S6.  `count` is false where a later hook counts the same packet. */
 void rules_add_allowances(struct builder *b, bool count)
 {
@@ -235,22 +243,18 @@ struct rule *rules_add_other_port(struct builder *b, enum verdict verdict)
 }
 
 /*
- * The hot path: all that other packets ever meet.  A later fragment has to be
- * told first: for a field of two bytes the kernel takes whatever stands where
- * the port would be (nft_payload_fast_eval()), and lets a name's bytes pass.
+ * A later fragment has to be told first: for a field of two bytes the kernel takes
+ * whatever stands where the port would be (nft_payload_fast_eval()), and lets a
+ * name's bytes pass.
  */
-void rules_add_hot_path(struct builder *b)
+void rules_add_other_traffic(struct builder *b, enum match_kind has_port)
 {
-	static const enum match_kind has_port[] = { MATCH_HAS_PORT4, MATCH_HAS_PORT6 };
-	struct rule *r;
+	/* ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
+	/* exthdr frag missing th dport != 53 th dport != 853 accept */
+	struct rule *r = rules_add_other_port(b, VERDICT_ACCEPT);
 
-	for (size_t i = 0; i < 2; i++) {
-		/* ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
-		/* exthdr frag missing th dport != 53 th dport != 853 accept */
-		r = rules_add_other_port(b, VERDICT_ACCEPT);
-		r->matches[r->matches_len++] = r->matches[0];
-		r->matches[0].kind = has_port[i];
-	}
+	r->matches[r->matches_len++] = r->matches[0];
+	r->matches[0] = (struct match){ .kind = has_port };
 }
 
 /* meta l4proto udp goto verdict: other protocols have other things at the port's offset */

@@ -43,6 +43,9 @@ void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum
 /* S2: what stays on this host, by the loopback device or towards a guest. */
 void rules_add_insides(struct builder *b, bool count);
 
+/* S2 and S4 for what shows no port, by its link alone. */
+void rules_add_by_link(struct builder *b);
+
 /* S2 to S6.  `count` is false where a later hook counts the same packet. */
 void rules_add_allowances(struct builder *b, bool count);
 void rules_add_log(struct builder *b);
@@ -53,8 +56,8 @@ void rules_add_verdict_chain(struct builder *b, bool count);
 /* th dport != 53 th dport != 853 VERDICT */
 struct rule *rules_add_other_port(struct builder *b, enum verdict verdict);
 
-/* What is to be looked at: all but what can be seen to go to another port. */
-void rules_add_hot_path(struct builder *b);
+/* What can be seen to have a port, by MATCH_HAS_PORT4 or 6, and goes to another: accept. */
+void rules_add_other_traffic(struct builder *b, enum match_kind has_port);
 
 /* meta l4proto udp goto verdict; the same for tcp */
 void rules_add_protocols(struct builder *b);
