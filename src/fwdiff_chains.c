@@ -91,8 +91,8 @@ static const struct fwchain *find_device(const struct diff *d, const struct devi
 	return NULL;
 }
 
-static struct wanted *add_wanted(struct diff *d, const struct chain *chain, const char *name,
-				 const struct fwchain *have)
+static void add_wanted(struct diff *d, const struct chain *chain, const char *name,
+		       const struct fwchain *have)
 {
 	struct wanted *w = &d->chains[d->chains_len++];
 
@@ -102,7 +102,6 @@ static struct wanted *add_wanted(struct diff *d, const struct chain *chain, cons
 	w->have = have;
 	if (have)
 		d->kept[have - d->have->chains] = true;
-	return w;
 }
 
 /* FWDIFF_LINKS_ASIDE: one that has a link, and one that lost it. */
@@ -120,14 +119,14 @@ static void avoid_names(struct diff *d)
 {
 	for (size_t i = 0; i < d->chains_len; i++) {
 		struct wanted *w = &d->chains[i];
+		const size_t len = strlen(w->name);
 		const struct fwchain *other;
 
 		for (unsigned int n = 2; !w->have && w->chain.device; n++) {
 			other = fwtable_chain(d->have, w->name);
 			if ((!other || !is_kept(d, other)) && !diff_wants_chain(d, w->name))
 				break;
-			ruleset_device_chain(&(struct device){ .index = w->index }, w->name);
-			snprintf(w->name + strlen(w->name), 8, "x%u", n % 1000);
+			snprintf(w->name + len, sizeof(w->name) - len, "x%u", n);
 		}
 	}
 }
@@ -158,8 +157,7 @@ static int list_chains(struct diff *d)
 		for (size_t k = 0; !d->links_aside && k < want->devices_len; k++) {
 			chain.device = want->devices[k].name;
 			add_wanted(d, &chain, ruleset_device_chain(&want->devices[k], name),
-				   find_device(d, &index, &chain))
-				->index = want->devices[k].index;
+				   find_device(d, &index, &chain));
 		}
 	}
 	if (!err) {

@@ -27,7 +27,6 @@ enum change {
 struct wanted {
 	struct chain chain; /* its rules are the ruleset's; its name the kernel's, if it is there */
 	char name[RULESET_NAME];    /* of one that is not */
-	int index;		    /* of the link, if it is a link's */
 	const struct fwchain *have; /* or NULL */
 	enum change change;
 };

@@ -298,8 +298,8 @@ static void raw(struct fwexpr *fx, const struct ruleset *rs, const struct raw *r
 		[RAW_NETWORK] = NFT_PAYLOAD_NETWORK_HEADER,
 		[RAW_TRANSPORT] = NFT_PAYLOAD_TRANSPORT_HEADER,
 	};
-	const uint16_t *values = raw->only ? &raw->only : raw->values ?: rs->ports;
-	const size_t n = raw->only ? 1 : raw->values ? raw->values_len : rs->ports_len;
+	const uint16_t *values;
+	const size_t n = ruleset_raw_values(rs, raw, &values);
 
 	for (size_t i = 0; i < n; i++) {
 		const uint16_t value_be = htons(values[i]), mask_be = htons(raw->mask);

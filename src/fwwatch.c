@@ -12,6 +12,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "fwexpr.h"
 #include "ruleset.h"
 
 #define RCVBUF_BYTES (8 << 20) /* a flush of 100,000 elements by somebody is some 6 MiB of events */
@@ -84,9 +85,10 @@ static bool is_ours(const struct nlmsghdr *nlh)
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
 	const char *table = fwsock_attr_str(nlh, NFTA_TABLE_NAME);
 
-	return (nfg->nfgen_family == NFPROTO_INET || nfg->nfgen_family == NFPROTO_NETDEV ||
-		nfg->nfgen_family == NFPROTO_BRIDGE) &&
-	       table && !strcmp(table, RULESET_TABLE);
+	for (enum family f = 0; table && f < FAMILIES; f++)
+		if (nfg->nfgen_family == fwexpr_family(f))
+			return !strcmp(table, RULESET_TABLE);
+	return false;
 }
 
 static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t type)

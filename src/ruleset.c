@@ -30,6 +30,13 @@ int ruleset_priority(enum family family)
 	return family == FAMILY_INET ? RULESET_PRIORITY : RULESET_FRAME_PRIORITY;
 }
 
+size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,
+			  const uint16_t **ret_values)
+{
+	*ret_values = raw->only ? &raw->only : raw->values ?: rs->ports;
+	return raw->only ? 1 : raw->values ? raw->values_len : rs->ports_len;
+}
+
 const char *ruleset_device_chain(const struct device *device, char *buf)
 {
 	snprintf(buf, RULESET_NAME, "egress_%d", device->index);

@@ -166,6 +166,10 @@ struct ruleset {
 
 int ruleset_priority(enum family family);
 
+/* What the bytes of a MATCH_RAW are compared with; returns how many. */
+size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,
+			  const uint16_t **ret_values);
+
 /* The name of a device's chain, into buf of RULESET_NAME bytes; returns buf. */
 const char *ruleset_device_chain(const struct device *device, char *buf);
 

@@ -85,8 +85,8 @@ static void print_raw(const struct ruleset *rs, const struct raw *raw, FILE *out
 		[RAW_NETWORK] = "nh",
 		[RAW_TRANSPORT] = "th",
 	};
-	const uint16_t *values = raw->only ? &raw->only : raw->values ?: rs->ports;
-	const size_t n = raw->only ? 1 : raw->values ? raw->values_len : rs->ports_len;
+	const uint16_t *values;
+	const size_t n = ruleset_raw_values(rs, raw, &values);
 
 	for (size_t i = 0; i < n; i++) {
 		fprintf(out, "@%s,%u,%u ", bases[raw->base], raw->at * 8u, raw->len * 8u);

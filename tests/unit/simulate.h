@@ -208,8 +208,8 @@ static inline bool is_elem(const struct run *r, const struct set *set)
 
 static inline bool is_raw_matched(const struct run *r, const struct raw *raw)
 {
-	const uint16_t *values = raw->only ? &raw->only : raw->values ?: r->rs->ports;
-	const size_t n = raw->only ? 1 : raw->values ? raw->values_len : r->rs->ports_len;
+	const uint16_t *values;
+	const size_t n = ruleset_raw_values(r->rs, raw, &values);
 	uint8_t bytes[2];
 
 	for (size_t i = 0; i < n; i++) {
