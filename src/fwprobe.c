@@ -168,57 +168,76 @@ static int probe_fragments(struct fwsock *fs, enum fragments wanted, enum fragme
 	return 0;
 }
 
-static int probe_frames(struct fwsock *fs, const struct policy *p, struct parts *parts)
-{
-	struct {
-		enum fwprobe_part part;
-		enum part *has;
-	} const asked[] = {
-		{ FWPROBE_EGRESS, &parts->egress },
-		{ FWPROBE_BRIDGE, &parts->bridge },
-		{ FWPROBE_ROUTE, &parts->route },
-	};
-	int err = 0;
-	bool has;
+/* The parts of frames, and where each is noted. */
+static const struct {
+	enum fwprobe_part part;
+	size_t at;
+} frames_parts[] = {
+	{ FWPROBE_EGRESS, offsetof(struct parts, egress) },
+	{ FWPROBE_BRIDGE, offsetof(struct parts, bridge) },
+	{ FWPROBE_ROUTE, offsetof(struct parts, route) },
+};
 
-	for (size_t i = 0; !err && i < sizeof(asked) / sizeof(asked[0]); i++) {
-		if (*asked[i].has != PART_UNKNOWN ||
-		    (p->frames == FRAMES_STRICT && asked[i].part == FWPROBE_ROUTE))
-			continue;
-		err = probe(fs, BIT(asked[i].part), &has);
-		if (!err)
-			*asked[i].has = has ? PART_HAS : PART_LACKS;
+#define FRAMES_PARTS (sizeof(frames_parts) / sizeof(frames_parts[0]))
+
+static enum part *noted(struct parts *parts, size_t i)
+{
+	return (enum part *)((char *)parts + frames_parts[i].at);
+}
+
+/* Those that this policy needs, and nobody knows of yet. */
+static unsigned int unknown_frames(const struct policy *p, struct parts *parts)
+{
+	unsigned int bits = 0;
+
+	for (size_t i = 0; p->frames != FRAMES_OFF && i < FRAMES_PARTS; i++)
+		if (*noted(parts, i) == PART_UNKNOWN &&
+		    !(p->frames == FRAMES_STRICT && frames_parts[i].part == FWPROBE_ROUTE))
+			bits |= BIT(frames_parts[i].part);
+	return bits;
+}
+
+static void note_frames(struct parts *parts, unsigned int bits, bool has)
+{
+	for (size_t i = 0; i < FRAMES_PARTS; i++)
+		if (bits & BIT(frames_parts[i].part))
+			*noted(parts, i) = has ? PART_HAS : PART_LACKS;
+}
+
+int fwprobe_frames(struct fwsock *fs, const struct policy *p, struct parts *parts)
+{
+	const unsigned int unknown = unknown_frames(p, parts);
+	bool has = false;
+
+	for (size_t i = 0; i < FRAMES_PARTS; i++) {
+		const unsigned int bit = BIT(frames_parts[i].part);
+		const int err = unknown & bit ? probe(fs, bit, &has) : 0;
+
+		if (err)
+			return err;
+		note_frames(parts, unknown & bit, has);
 	}
-	return err;
+	if ((p->frames == FRAMES_REQUIRE || p->frames == FRAMES_STRICT) &&
+	    (parts->egress != PART_HAS || parts->bridge != PART_HAS))
+		return -FWPROBE_ENOWAY;
+	return 0;
 }
 
 /* Everything at once, as a current kernel has it: one wait instead of one a part. */
 static int probe_all(struct fwsock *fs, const struct policy *p, struct parts *parts)
 {
-	const bool frames = p->frames != FRAMES_OFF;
 	const bool fragments = parts->fragments == FRAGMENTS_AUTO &&
 			       (p->fragments == FRAGMENTS_AUTO || p->fragments == FRAGMENTS_DEFRAG);
-	unsigned int bits = fragments ? ways[0].needs : 0;
-	bool has;
-	int err;
+	const unsigned int frames = unknown_frames(p, parts);
+	const unsigned int bits = frames | (fragments ? ways[0].needs : 0);
+	bool has = false;
+	const int err = bits ? probe(fs, bits, &has) : 0;
 
-	if (frames && parts->egress == PART_UNKNOWN)
-		bits |= BIT(FWPROBE_EGRESS);
-	if (frames && parts->bridge == PART_UNKNOWN)
-		bits |= BIT(FWPROBE_BRIDGE);
-	if (frames && parts->route == PART_UNKNOWN && p->frames != FRAMES_STRICT)
-		bits |= BIT(FWPROBE_ROUTE);
-	if (!bits)
-		return 0;
-	err = probe(fs, bits, &has);
 	if (err || !has)
 		return err;
 	if (fragments)
 		parts->fragments = FRAGMENTS_DEFRAG;
-	if (frames)
-		parts->egress = parts->bridge = PART_HAS;
-	if (bits & BIT(FWPROBE_ROUTE))
-		parts->route = PART_HAS;
+	note_frames(parts, frames, true);
 	return 0;
 }
 
@@ -234,12 +253,8 @@ int fwprobe_parts(struct fwsock *fs, const struct policy *p, struct parts *parts
 	*reterr_key = "fragments";
 	if (!err && parts->fragments == FRAGMENTS_AUTO)
 		err = probe_fragments(fs, p->fragments, &parts->fragments);
-	if (err || p->frames == FRAMES_OFF)
+	if (err)
 		return err;
-	err = probe_frames(fs, p, parts);
 	*reterr_key = "frames";
-	if (!err && p->frames != FRAMES_AUTO &&
-	    (parts->egress != PART_HAS || parts->bridge != PART_HAS))
-		err = -FWPROBE_ENOWAY;
-	return err;
+	return fwprobe_frames(fs, p, parts);
 }

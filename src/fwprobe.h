@@ -45,4 +45,7 @@ int fwprobe_ownership(struct fwsock *fs, bool *ret_has);
 int fwprobe_parts(struct fwsock *fs, const struct policy *p, struct parts *parts,
 		  const char **reterr_key);
 
+/* The same of the parts of frames alone. */
+int fwprobe_frames(struct fwsock *fs, const struct policy *p, struct parts *parts);
+
 #endif

@@ -52,7 +52,6 @@ static int compare_record(struct session *ss, const struct state *s, char text[C
 	struct parts parts = ss->parts;
 	struct netstate net = { 0 };
 	struct policy policy;
-	const char *key;
 	int err = state_effective_policy(s, &policy, text);
 
 	if (err)
@@ -60,7 +59,7 @@ static int compare_record(struct session *ss, const struct state *s, char text[C
 	err = netwatch_dump_links(&net);
 	if (err)
 		snprintf(text, CONFIG_ERR, "cannot read links: %s", strerror(-err));
-	if (!err && fwprobe_parts(&ss->fs, &policy, &parts, &key))
+	if (!err && fwprobe_frames(&ss->fs, &policy, &parts))
 		err = 1;
 	parts.fragments = ss->fragments;
 	if (!err)

@@ -105,12 +105,9 @@ static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const
 			 struct status *st, char text[CONFIG_ERR])
 {
 	struct parts parts = fwdecode_parts(tables);
-	const char *key;
-	int err = 0;
-
 	/* A table that is not there may be lacking, or have been taken away. */
-	if (st->policy.frames != FRAMES_OFF)
-		err = fwprobe_parts(fs, &st->policy, &parts, &key);
+	int err = fwprobe_frames(fs, &st->policy, &parts);
+
 	if (err && err != -FWPROBE_ENOWAY)
 		return err;
 	parts.fragments = fwdecode_fragments(tables);
