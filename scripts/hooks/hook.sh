@@ -79,6 +79,23 @@ hook_endpoint() {
 	hook_say 'no endpoint, left out' "$1 port $2 $3"
 }
 
+# hook_wireguard: the carriers of the tunnel, and their mark, where wg(8) knows it.
+hook_wireguard() {
+	hook_mark=$(wg show "$hook_tunnel" fwmark 2>/dev/null) || return 0
+	[ "$hook_mark" != off ] || hook_mark=''
+	while read -r _ hook_peer; do
+		case $hook_peer in
+		*:*)
+			hook_host=${hook_peer%:*}
+			hook_host=${hook_host#\[}
+			hook_endpoint "${hook_host%\]}" "${hook_peer##*:}" udp "$hook_mark"
+			;;
+		esac
+	done <<-EOF
+		$(wg show "$hook_tunnel" endpoints 2>/dev/null)
+	EOF
+}
+
 # hook_up, hook_down: tell leakguard.  Its status.
 hook_up() {
 	# shellcheck disable=SC2086 # checked: no white space inside, and set -f
