@@ -5,7 +5,9 @@
 #   make check      all tests; make soak: the long ones whole
 #   make kernels    those that other kernels may answer differently, on them
 #   make lint       formatters and checkers, warnings as errors
-#   make install    DESTDIR= PREFIX=/usr/local
+#   make install    DESTDIR= PREFIX=/usr/local; make uninstall
+#   make deb        build/deb/leakguard_VERSION_ARCH.deb, of the last commit
+#   make package-check  both of them tried
 #
 # V=1 shows commands; WERROR=1 makes warnings errors. Each into a BUILD= of its
 # own: SAN=1 builds with sanitizers, WITHOUT="libseccomp ..." without what is
@@ -26,7 +28,7 @@ HARDEN	    = -fstack-protector-strong -fPIE
 SANITIZE    = $(if $(SAN),-fsanitize=address$(,)undefined -fno-sanitize-recover=all \
 	      -fno-omit-frame-pointer)
 ALL_CFLAGS  = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 $(WARNINGS) $(HARDEN) $(SANITIZE) \
-	      $(HAVE) $(PKG_CFLAGS) $(CFLAGS)
+	      $(HAVE) $(PKG_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
 LIBS	    = $(PKG_LIBS)
 
@@ -126,33 +128,73 @@ print-flags:
 format:
 	clang-format -i $(wildcard src/*.[ch] tests/*/*.[ch])
 
-# --- for those who ship it; nothing is started or enabled ---
+# --- for those who ship it; nothing is started, enabled or wired ---
+#
+# What goes where, below DESTDIR, which may have blanks in its name.
+# SYSTEMD_UNITDIR= leaves units out.
 
-SBIN	 = $(DESTDIR)$(PREFIX)/sbin
-MAN	 = $(DESTDIR)$(PREFIX)/share/man
-DOC	 = $(DESTDIR)$(PREFIX)/share/doc/leakguard
-BASHCOMP = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-ZSHCOMP	 = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
-UNITS	 = $(DESTDIR)$(PREFIX)/lib/systemd/system
-VERSION	 = $(shell sed -n 's/^.define CMD_VERSION[^"]*"\(.*\)"/\1/p' src/cmd.h)
+SBINDIR		?= $(PREFIX)/sbin
+LIBDIR		?= $(PREFIX)/lib/leakguard
+MANDIR		?= $(PREFIX)/share/man
+DOCDIR		?= $(PREFIX)/share/doc/leakguard
+BASHCOMPDIR	?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR	?= $(PREFIX)/share/zsh/site-functions
+SYSTEMD_UNITDIR	?= $(PREFIX)/lib/systemd/system
+VERSION		 = $(shell sed -n 's/^.define CMD_VERSION[^"]*"\(.*\)"/\1/p' src/cmd.h)
 
-.PHONY: install uninstall dist
+HOOKS	= $(notdir $(filter-out %.md,$(wildcard scripts/hooks/*)))
+EARLY	= $(notdir $(wildcard scripts/service/early))
+UNITS	= $(notdir $(wildcard scripts/service/systemd/*.service))
+# Where scripts, units and notes name what is installed.
+PLACES	= s|/usr/sbin/leakguard|$(SBINDIR)/leakguard|g; s|/usr/lib/leakguard|$(LIBDIR)|g
+# What there is to read, in the same folders; and other service managers' scripts.
+NOTES	= README.md $(wildcard rules/*) scripts/hooks/README.md \
+	  $(filter-out scripts/service/systemd/% scripts/service/early,$(shell \
+	  find scripts/service -type f | sort))
+
+.PHONY: install uninstall deb package-check dist
 install: all
-	install -D -m 755 $(BUILD)/leakguard $(SBIN)/leakguard
-	install -D -m 644 $(BUILD)/leakguard.8 $(MAN)/man8/leakguard.8
-	install -D -m 644 $(BUILD)/leakguard.conf.5 $(MAN)/man5/leakguard.conf.5
-	install -D -m 644 $(BUILD)/leakguard.bash $(BASHCOMP)/leakguard
-	install -D -m 644 $(BUILD)/_leakguard $(ZSHCOMP)/_leakguard
-	install -D -m 644 src/leakguard.conf.example $(DOC)/leakguard.conf.example
-	sed 's|/usr/sbin/|$(PREFIX)/sbin/|' scripts/service/systemd/leakguard.service \
-		>$(BUILD)/leakguard.service
-	install -D -m 644 $(BUILD)/leakguard.service $(UNITS)/leakguard.service
+	install -D -m 755 -t '$(DESTDIR)$(SBINDIR)' $(BUILD)/leakguard
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man8' $(BUILD)/leakguard.8
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man5' $(BUILD)/leakguard.conf.5
+	install -D -m 644 $(BUILD)/leakguard.bash '$(DESTDIR)$(BASHCOMPDIR)/leakguard'
+	install -D -m 644 -t '$(DESTDIR)$(ZSHCOMPDIR)' $(BUILD)/_leakguard
+	install -D -m 755 -t '$(DESTDIR)$(LIBDIR)' $(HOOKS:%=scripts/hooks/%) $(EARLY:%=scripts/service/%)
+	chmod -x '$(DESTDIR)$(LIBDIR)/hook.sh'
+	cd '$(DESTDIR)$(LIBDIR)' && sed -i '$(PLACES)' $(HOOKS) $(EARLY)
+ifneq ($(SYSTEMD_UNITDIR),)
+	install -D -m 644 -t '$(DESTDIR)$(SYSTEMD_UNITDIR)' $(UNITS:%=scripts/service/systemd/%)
+	cd '$(DESTDIR)$(SYSTEMD_UNITDIR)' && sed -i '$(PLACES)' $(UNITS)
+endif
+	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' src/leakguard.conf.example
+	for note in $(NOTES); do \
+		install -D -m 644 "$$note" '$(DESTDIR)$(DOCDIR)'/"$$note" || exit; done
+	cd '$(DESTDIR)$(DOCDIR)' && sed -i '$(PLACES)' $(NOTES)
 
 uninstall:
-	rm -f $(SBIN)/leakguard $(MAN)/man8/leakguard.8 $(MAN)/man5/leakguard.conf.5 \
-		$(BASHCOMP)/leakguard $(ZSHCOMP)/_leakguard $(DOC)/leakguard.conf.example \
-		$(UNITS)/leakguard.service
-	[ ! -d $(DOC) ] || rmdir --ignore-fail-on-non-empty $(DOC)
+	rm -f '$(DESTDIR)$(SBINDIR)/leakguard' '$(DESTDIR)$(MANDIR)/man8/leakguard.8' \
+		'$(DESTDIR)$(MANDIR)/man5/leakguard.conf.5' \
+		'$(DESTDIR)$(BASHCOMPDIR)/leakguard' '$(DESTDIR)$(ZSHCOMPDIR)/_leakguard' \
+		'$(DESTDIR)$(DOCDIR)/leakguard.conf.example'
+	for name in $(HOOKS) $(EARLY); do rm -f '$(DESTDIR)$(LIBDIR)'/"$$name"; done
+	for name in $(NOTES); do rm -f '$(DESTDIR)$(DOCDIR)'/"$$name"; done
+ifneq ($(SYSTEMD_UNITDIR),)
+	for name in $(UNITS); do rm -f '$(DESTDIR)$(SYSTEMD_UNITDIR)'/"$$name"; done
+endif
+	! cd '$(DESTDIR)$(DOCDIR)' 2>/dev/null || \
+		rmdir -p --ignore-fail-on-non-empty $(filter-out ./,$(sort $(dir $(NOTES)))) 2>/dev/null || :
+	for own in '$(DESTDIR)$(LIBDIR)' '$(DESTDIR)$(DOCDIR)'; do \
+		[ ! -d "$$own" ] || rmdir --ignore-fail-on-non-empty "$$own"; done
+
+# Of what is committed; needs no network but for setup.
+deb:
+	$(Q)scripts/setup deb
+	$(Q)BUILD='$(BUILD)' scripts/packaging/deb
+
+# Both in a Debian tree of their own; part of CI, not of check.
+package-check:
+	$(Q)scripts/setup package
+	$(Q)BUILD='$(BUILD)' tests/package/run
 
 dist:
 	mkdir -p $(BUILD)
