@@ -67,12 +67,13 @@ hook_resolver() {
 	hook_say 'no resolver, left out' "$1${2:+ port $2}"
 }
 
-# hook_endpoint ADDR PORT PROTO: the carrier; left out, with a line, where it looks wrong.
+# hook_endpoint ADDR PORT PROTO [MARK]: the carrier; left out, with a line, where it looks wrong.
 hook_endpoint() {
 	hook_endpoints=$((hook_endpoints + 1))
 	hook_room "$hook_endpoints" 16 endpoints || return 0
-	if hook_is_address "$1" && hook_is_port "$2" && hook_is_proto "$3"; then
-		hook_value="$(hook_bracket "$1"):$2/$3"
+	if hook_is_address "$1" && hook_is_port "$2" && hook_is_proto "$3" &&
+		hook_is_mark "${4:-1}"; then
+		hook_value="$(hook_bracket "$1"):$2/$3${4:+,mark=$4}"
 		hook_asks --endpoint "$hook_value" &&
 			hook_options="$hook_options --endpoint $hook_value" && return 0
 	fi
@@ -161,6 +162,14 @@ hook_is_port() {
 
 hook_is_proto() {
 	[ "$1" = udp ] || [ "$1" = tcp ]
+}
+
+hook_is_mark() {
+	case $1 in
+	0x | 0x*[!0-9a-f]* | ???????????*) return 1 ;;
+	0x*) ;;
+	*[!0-9]*) return 1 ;;
+	esac
 }
 
 # hook_room N MAX WHAT: false, and said once, from the one after MAX on.
