@@ -1,0 +1,125 @@
+"""What the tests of VPN hooks share: leakguard as hooks call it, the lines of
+scripts/hooks/README.md, and the queries that each step is judged by."""
+
+import contextlib
+import os
+import re
+import socket
+import threading
+
+import labnet
+import netns
+from guard import REPOSITORY, Guard
+from probes import Probe, fire, make_query, new_label
+
+HOOKS = REPOSITORY / "scripts/hooks"
+INSTALLED = "/usr/lib/leakguard"
+PROGRAM = "/usr/sbin/leakguard"
+
+INSIDE = [Probe("host", "routed", family, 53, proto, "inside")
+          for family in (4, 6) for proto in ("udp", "tcp")]
+PAST = [Probe("host", "wan", family, port, proto, target)
+        for family in (4, 6) for port in (53, 853) for proto in ("udp", "tcp")
+        for target in ("public", "inside")]
+
+
+class HookedGuard(Guard):
+    """What hooks find under the program's name: `wrapper`, which adds the run
+    directory and the configuration file, and leaves a watcher behind."""
+
+    def __init__(self, lab, program=None):
+        super().__init__(lab, program)
+        self.lab, self.wrapper = lab, f"{lab.dir}/leakguard"
+        with open(self.wrapper, "w", encoding="ascii") as file:
+            file.write(f'#!/bin/sh\nexec {self.program} --run-dir '
+                       f'{self.run_dir} -c {self.config} "$@"\n')
+        os.chmod(self.wrapper, 0o755)
+
+    @property
+    def env(self):
+        return dict(os.environ, LEAKGUARD=self.wrapper)
+
+    def readme(self, section, number=0):
+        """One of a section's indented pieces, for this machine."""
+        text = (HOOKS / "README.md").read_text(encoding="utf-8")
+        part = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text,
+                         re.M | re.S)[1]
+        piece = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", part,
+                           re.M)[number]
+        return re.sub("^    ", "", piece.strip("\n"), flags=re.M).replace(
+            INSTALLED, str(HOOKS)).replace(PROGRAM, self.wrapper)
+
+    def says(self):
+        """(state, {tunnels that are there}, {resolvers with their link})"""
+        status = self.status()
+        return (status["state"],
+                {link["name"] for tunnel in status["tunnels"]
+                 for link in tunnel["links"]},
+                {f"{resolver['address']} via {resolver['link']}"
+                 for resolver in status["resolvers"] if resolver["link"]})
+
+
+def ask(lab, answered=False):
+    """Queries to the VPN's resolver and past it. (what got out to the
+    provider, who answered those to the VPN's)"""
+    volley = fire(lab, INSIDE + PAST,
+                  answer_due=lambda probe: answered and probe in INSIDE)
+    out = [str(o) for o in volley if o.seen] + [str(p) for p in volley.strays]
+    return out, {o.answer for o in volley if o.probe in INSIDE}
+
+
+def assert_open(lab):
+    """The control: with no guard each query of PAST is seen."""
+    out, _ = ask(lab)
+    assert len([o for o in out if " wan " in o]) == len(PAST), out
+
+
+def assert_shut(lab):
+    """Nothing gets out, and nobody answers."""
+    out, answers = ask(lab)
+    assert not out
+    assert answers <= {None, "refused"}
+
+
+def assert_served(lab):
+    """The VPN's resolver answers, and nothing gets out."""
+    out, answers = ask(lab, answered=True)
+    assert not out
+    assert answers == {"inside"}
+
+
+class Asker(threading.Thread):
+    """Asks the VPN's resolver without a pause, whatever becomes of it."""
+
+    def __init__(self, lab):
+        super().__init__(daemon=True)
+        self.lab, self.sent, self._ending = lab, 0, threading.Event()
+
+    def run(self):
+        with self.lab.host.inside(), \
+                socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as v4, \
+                socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as v6:
+            inside = labnet.RESOLVERS["inside"]
+            while not self._ending.wait(0.001):
+                for sock, address in zip((v4, v6), inside, strict=True):
+                    with contextlib.suppress(OSError):
+                        sock.sendto(make_query(new_label()), (address, 53))
+                        self.sent += 1
+
+    def stop(self):
+        self._ending.set()
+        self.join(5)
+        return self.sent
+
+
+@contextlib.contextmanager
+def asked_all_the_while(lab):
+    """Queries to the VPN's resolver all through the block. What is yielded
+    then has, as `out`, those that the provider saw."""
+    asker = Asker(lab)
+    with lab.watch(lab.host) as seen:
+        asker.start()
+        yield seen
+        netns.wait_until(lambda: asker.sent > 100, "queries are sent")
+        asker.stop()
+    seen.out = seen.name_traffic()

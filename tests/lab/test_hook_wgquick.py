@@ -1,0 +1,428 @@
+"""wg-quick, the real one, with the lines that scripts/hooks/README.md gives."""
+
+import contextlib
+import os
+import pathlib
+import signal
+
+import pytest
+
+import labnet
+import netns
+from clients import dig
+from hooks import (HOOKS, HookedGuard, ask, asked_all_the_while, assert_open,
+                   assert_served, assert_shut)
+from lookups import look_up
+from resolvers import TOOLS
+from tunnels import WIREGUARD_PORT, WireguardTunnel
+
+SECTION = "WireGuard (wg-quick)"
+ENDPOINT = labnet.VPN_ENDPOINT.v4
+NAME = "gate.vpn.example"
+INSIDE = labnet.RESOLVERS["inside"]
+BROUGHT = {f"{address} via wg0" for address in INSIDE}
+OPENRESOLV = TOOLS.parents[1]
+MARK = 51820  # wg-quick's own, where nothing else has it
+
+
+@pytest.fixture
+def guard(lab):
+    made = HookedGuard(lab)
+    yield made
+    made.disable(check=False)
+
+
+def openresolv(directory):
+    """resolvconf(8) for wg-quick's DNS=, moved from the places it names."""
+    for name in ("sbin/resolvconf", "lib/resolvconf/libc"):
+        text = (OPENRESOLV / name).read_text(encoding="utf-8")
+        path = pathlib.Path(directory, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(
+            "/lib/resolvconf", f"{directory}/lib/resolvconf").replace(
+            "/sbin/resolvconf", f"{directory}/sbin/resolvconf"),
+            encoding="utf-8")
+        path.chmod(0o755)
+    return f"{directory}/sbin"
+
+
+class WgQuick(WireguardTunnel):
+    """The client is brought up by wg-quick from /etc/wireguard/wg0.conf; the
+    server is the lab's."""
+
+    def __init__(self, lab, guard, *lines, port=WIREGUARD_PORT,
+                 endpoint=ENDPOINT, dns=", ".join(INSIDE)):
+        super().__init__(lab, port=port)
+        self.guard, self.path = guard, "/etc/wireguard/wg0.conf"
+        self.bin = openresolv(lab.dir)
+        self.configure(f"DNS = {dns}", *lines, endpoint=endpoint)
+
+    def configure(self, *lines, endpoint=ENDPOINT):
+        os.makedirs("/etc/wireguard", mode=0o700, exist_ok=True)
+        pathlib.Path(self.path).write_text("\n".join([
+            "[Interface]", f"PrivateKey = {self.keys['client'][0]}",
+            f"Address = {labnet.TUNNEL_HOST.v4}/24,{labnet.TUNNEL_HOST.v6}/64",
+            *lines, "", "[Peer]", f"PublicKey = {self.keys['server'][1]}",
+            f"Endpoint = {endpoint}:{self.carrier_port}",
+            "AllowedIPs = 0.0.0.0/0, ::/0", "PersistentKeepalive = 1", ""]),
+            encoding="ascii")
+
+    @property
+    def env(self):
+        return dict(self.guard.env, PATH=f"{self.bin}:{os.environ['PATH']}",
+                    WG_QUICK_USERSPACE_IMPLEMENTATION="wireguard-go",
+                    WG_ENDPOINT_RESOLUTION_RETRIES="1",
+                    WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD="1")
+
+    def quick(self, verb, check=True):
+        return self.lab.host.run(["wg-quick", verb, self.path], check=check,
+                                 env=self.env, timeout=60)
+
+    def start_server(self):
+        self.server = self._spawn_go(self.lab.vpn, "server", self.far_link)
+        self._configure(self.lab.vpn, self.far_link, "server", "client",
+                        listen=WIREGUARD_PORT)
+        labnet.add_addresses(self.lab.vpn, self.far_link,
+                             f"{labnet.TUNNEL_FAR.v4}/24",
+                             f"{labnet.TUNNEL_FAR.v6}/64")
+
+    def kill_server(self):
+        netns.kill(self.server)
+
+    def handshakes(self):
+        """When the last one was, in seconds; 0 for never."""
+        text = self.lab.host.run(["wg", "show", "wg0", "latest-handshakes"])
+        return int(text.stdout.split()[1]) if text.stdout else 0
+
+    def kill_client(self):
+        """kill -9; where the kernel itself is the client its link goes."""
+        pid = client_pid()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            self.lab.host.ip("link del wg0")
+        self._wait_gone()
+
+    def remove(self):
+        if self.exists():
+            self.quick("down", check=False)
+        if self.exists():
+            self.kill_client()
+        if self.server:
+            netns.stop(self.server)
+        self.forget_rules()
+
+    def forget_rules(self):
+        """What a wg-quick that died leaves behind."""
+        host = self.lab.host
+        for family in ("-4", "-6"):
+            for rule in (("not", "fwmark", MARK, "table", MARK),
+                         ("table", "main", "suppress_prefixlength", 0)):
+                while host.run(["ip", family, "rule", "delete", *rule],
+                               check=False).rc == 0:
+                    pass
+        for family in ("ip", "ip6"):
+            host.run(["nft", "delete", "table", family, "wg-quick-wg0"],
+                     check=False)
+        host.set_resolv_conf("")
+
+
+def client_pid():
+    """wireguard-go that wg-quick started: it stands on its own."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().split(b"\0")[1:2] == [b"wg0"] and \
+                    (path.parent / "comm").read_text() == "wireguard-go\n":
+                return int(path.parent.name)
+    return None
+
+
+@pytest.fixture
+def make_client(lab, guard):
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("no access to /dev/net/tun")
+    made = []
+
+    def make(*lines, **options):
+        made.append(WgQuick(lab, guard, *lines, **options))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.remove()
+
+
+@pytest.fixture
+def hook_lines(guard):
+    return guard.readme(SECTION, 0).splitlines()
+
+
+@pytest.fixture
+def pre_up(guard):
+    return guard.readme(SECTION, 1).strip()
+
+
+def test_each_step(lab, guard, make_client, hook_lines):
+    """Guarded from before the tunnel to after it."""
+    assert_open(lab)
+    client = make_client(*hook_lines)
+    guard.enable(watch=True)
+    assert guard.says() == ("LOCKED", set(), set())
+    assert_shut(lab)
+
+    client.quick("up")                              # connecting: no server yet
+    assert guard.says() == ("GUARDED", {"wg0"}, BROUGHT)
+    assert_shut(lab)
+
+    client.start_server()
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    assert_served(lab)
+    assert look_up(lab, "getent").answer == "inside"
+
+    before = guard.says()                           # a new session
+    client.kill_server()
+    assert_shut(lab)
+    assert guard.says() == before
+    client.start_server()
+    netns.wait_until(lambda: client.carries(labnet.TUNNEL_FAR.v4),
+                     "a new session", 30)
+    assert_served(lab)
+
+    client.kill_client()
+    assert_shut(lab)
+    netns.wait_until(lambda: guard.says() == ("LOCKED", set(), BROUGHT),
+                     "status has seen it")
+
+    client.forget_rules()
+    client.quick("up")
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    assert_served(lab)
+    client.quick("down")
+    assert guard.says() == ("LOCKED", set(), set())
+    assert_shut(lab)
+    guard.disable()
+    assert_open(lab)
+
+
+def test_nothing_gets_out_between_the_steps(lab, guard, make_client,
+                                            hook_lines):
+    def steps():
+        client.quick("up")
+        netns.wait_until(client.handshakes, "a handshake", 20)
+        client.kill_client()
+        client.forget_rules()
+        client.quick("up")
+        client.quick("down")
+
+    client = make_client(*hook_lines)
+    client.start_server()
+    guard.enable(watch=True)
+    with asked_all_the_while(lab) as seen:
+        steps()
+    assert not seen.out
+    guard.disable()
+    client.configure(f"DNS = {', '.join(INSIDE)}")
+    with asked_all_the_while(lab) as seen:
+        steps()
+    assert seen.out, "the control: without a guard"
+
+
+def test_killed_client_leaks_without_a_guard(lab, make_client):
+    """The control of the above: resolv.conf and routes are as they were."""
+    client = make_client()
+    client.start_server()
+    client.quick("up")
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    client.kill_client()
+    assert ask(lab, answered=True)[1] == {"forged"}
+    assert look_up(lab, "getent").answer == "forged"
+
+
+def test_hook_raises_the_guard(lab, guard, make_client, hook_lines):
+    client = make_client(*hook_lines)
+    client.start_server()
+    client.quick("up")
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    assert guard.says() == ("GUARDED", {"wg0"}, BROUGHT)
+    assert_served(lab)
+    client.quick("down")
+    assert guard.says() == ("LOCKED", set(), set())
+    assert_shut(lab)
+
+
+def test_pre_up_raises_it_before(lab, guard, make_client, hook_lines, pre_up):
+    """What a later PreUp line finds is a host that is shut."""
+    listing = f"{lab.dir}/at-pre-up"
+    client = make_client(pre_up, f"PreUp = nft list tables >{listing}",
+                         *hook_lines)
+    client.start_server()
+    client.quick("up")
+    assert "leakguard" in pathlib.Path(listing).read_text()
+    assert guard.state == "GUARDED"
+    client.quick("down")
+    client.quick("up")
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    assert_served(lab)
+
+
+def test_failing_hook_takes_the_tunnel_down(lab, guard, make_client,
+                                            hook_lines):
+    client = make_client(*hook_lines)
+    guard.enable(watch=True)
+    guard.configure("no such key\n")
+    pathlib.Path(guard.wrapper).write_text("#!/bin/sh\nexit 1\n")
+    done = client.quick("up", check=False)
+    assert done.rc == 1, done
+    assert "leakguard: wg-quick: " in done.stderr
+    assert not client.exists()
+    assert_shut(lab)
+
+
+def test_carrier_on_a_guarded_port(lab, guard, make_client, hook_lines):
+    """Its mark tells it from a query to the same address and port."""
+    client = make_client(*hook_lines, port=53)
+    guard.enable(watch=True)
+    client.start_server()
+    client.quick("up")
+    assert guard.status()["policy"]["endpoints"] == [
+        f"{ENDPOINT}:53/udp,mark={MARK:#x}"]
+    netns.wait_until(client.handshakes, "a handshake", 30)
+    netns.wait_until(lambda: client.carries(labnet.TUNNEL_FAR.v4),
+                     "the tunnel carries", 10)
+    assert dig(lab.host, INSIDE.v4).answer == "inside"
+    with lab.watch(lab.host) as seen:
+        label = dig(lab.host, ENDPOINT, bind=labnet.HOST_WAN.v4).label
+    assert seen.name_traffic(), "the control: the carrier itself is"
+    assert not seen.name_traffic(label)
+    client.quick("down")
+    assert not guard.status()["policy"]["endpoints"]
+    assert_shut(lab)
+
+
+# --- an endpoint that is a name ---
+
+def named(guard, make_client, *lines):
+    client = make_client(*lines, endpoint=NAME)
+    client.start_server()
+    client.lab.host.set_resolv_conf(
+        f"nameserver {labnet.RESOLVERS['provider'].v4}\n"
+        "options timeout:1 attempts:1\n")
+    return client
+
+
+@pytest.fixture
+def name_at_provider(lab):
+    """The provider's resolver knows the VPN's name, as the world's do."""
+    path = pathlib.Path(lab.dir, "unbound-provider.conf")
+    before = path.read_text()
+    path.write_text(before + f"  local-zone: {NAME}. redirect\n"
+                    f"  local-data: '{NAME}. A {ENDPOINT}'\n")
+    os.kill(lab.resolvers["provider"].process.pid, signal.SIGHUP)
+    netns.wait_until(lambda: ENDPOINT in lab.host.run(
+        ["dig", "+short", "+time=1", f"@{labnet.RESOLVERS['provider'].v4}",
+         NAME], check=False).stdout, "the name is known")
+    yield
+    path.write_text(before)
+    os.kill(lab.resolvers["provider"].process.pid, signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("name_at_provider")
+def test_name_cannot_be_looked_up_behind_the_guard(lab, guard, make_client,
+                                                   hook_lines):
+    client = named(guard, make_client, *hook_lines)
+    client.quick("up")                              # the control: without
+    client.quick("down")
+    with lab.watch(lab.host) as seen:
+        done = client.quick("up", check=False)
+    assert done.rc != 0 and not client.exists(), done
+    assert not seen.name_traffic()
+
+
+@pytest.mark.usefixtures("name_at_provider")
+def test_name_in_the_hosts_file(lab, guard, make_client, hook_lines):
+    hosts = pathlib.Path("/etc/hosts")
+    before = hosts.read_text()
+    hosts.write_text(f"{before}\n{ENDPOINT} {NAME}\n")
+    try:
+        client = named(guard, make_client, *hook_lines)
+        guard.enable(watch=True)
+        with lab.watch(lab.host) as seen:
+            client.quick("up")
+        assert not seen.name_traffic()
+    finally:
+        hosts.write_text(before)
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    assert_served(lab)
+
+
+@pytest.mark.usefixtures("name_at_provider")
+def test_name_looked_up_in_a_pause(lab, guard, make_client, hook_lines):
+    client = named(guard, make_client,
+                   *guard.readme(SECTION, 2).splitlines(), *hook_lines)
+    guard.enable(watch=True)
+    with lab.watch(lab.host) as seen:
+        client.quick("up")
+    assert seen.name_traffic("gate"), "the control: by a query as any"
+    netns.wait_until(client.handshakes, "a handshake", 20)
+    assert guard.status()["pause_left_ms"] == 0
+    assert_served(lab)
+
+
+# --- the DNS of a configuration ---
+
+ODD = [
+    " dns=10.64.0.1#comment", "DNS = 192.0.2.1 # a comment",
+    "#DNS = 192.0.2.2", "MTU = 1400",
+    "dNs\t=\t fd64::1,lab.example , 10.64.0.3,,search",
+    "Dns = 1.2.3.4 5.6.7.8\r", "DNS = $(id) `id` * \"10.9.9.9\"", "DNS =", "DNS",
+    "[interface] # again", "DNS=10.64.0.9"]
+REFUSED = ["DNS = 1.2.3, 1.2.3.4.5, ::::, fe80::1%wg0;id, :$(id),:`id`",
+           f"DNS = {'1' * 999}, a:{'b' * 999}"]
+
+
+class Recorder:
+    """In resolvconf's place: what wg-quick itself takes for DNS servers."""
+
+    def __init__(self, directory):
+        self.bin = pathlib.Path(directory, "recorder")
+        self.bin.mkdir(exist_ok=True)
+        self.said = self.bin / "said"
+        program = self.bin / "resolvconf"
+        program.write_text(f'#!/bin/sh\n[ "$1" = -d ] || cat >{self.said}\n')
+        program.chmod(0o755)
+
+    def servers(self):
+        return {line.split()[1] for line in self.said.read_text().splitlines()
+                if line.startswith("nameserver ")}
+
+
+def test_dns_is_read_as_wg_quick_does(lab, guard, make_client, hook_lines):
+    client = make_client(*hook_lines, *ODD)
+    recorder = Recorder(lab.dir)
+    client.bin = recorder.bin
+    client.quick("up")
+    assert len(recorder.servers()) == 7
+    _, _, brought = guard.says()
+    assert brought == {f"{server} via wg0" for server in recorder.servers()}
+
+
+def test_what_is_no_address_is_left_out(lab, guard, make_client, hook_lines):
+    client = make_client(*hook_lines, *REFUSED)
+    client.bin = Recorder(lab.dir).bin
+    done = client.quick("up")
+    assert done.stderr.count("no resolver, left out") == 8, done
+    assert guard.says() == ("GUARDED", {"wg0"}, BROUGHT)
+    assert not [line for line in done.stderr.splitlines()
+                if line.startswith("leakguard:") and len(line) > 200]
+
+
+@pytest.mark.parametrize("arguments, rc", [
+    ((), 2), (("help",), 2), (("up",), 1), (("up", "a b"), 1),
+    (("up", "../../tmp/x"), 1), (("up", "nofile"), 1), (("up", "wg9", "/"), 1),
+    (("down",), 0), (("down", "a\nb"), 0), (("down", "a" * 99), 0)])
+def test_odd_arguments_touch_nothing(lab, guard, arguments, rc):
+    done = lab.host.run([HOOKS / "wg-quick", *arguments], check=False,
+                        env=guard.env)
+    assert done.rc == rc, done
+    assert not done.stdout and "leakguard: wg-quick: " in done.stderr
+    assert guard.state == "OFF"
