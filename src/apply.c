@@ -10,6 +10,7 @@
 #include "fwread.h"
 #include "fwsock.h"
 #include "fwtxn.h"
+#include "ipsec.h"
 #include "netwatch.h"
 #include "state.h"
 
@@ -136,8 +137,10 @@ int plan_build(struct fwsock *fs, struct state *s, struct parts known, struct pl
 	if (err)
 		return err;
 	err = netwatch_dump_links(&plan.net);
-	if (!err)
+	if (!err) {
+		ipsec_add_links(&plan.policy, &plan.net);
 		err = pin_resolvers(&plan.policy, &plan.net, s);
+	}
 	if (err) {
 		snprintf(reterr_text, CONFIG_ERR, "cannot read links and routes: %s",
 			 strerror(-err));
@@ -198,14 +201,15 @@ struct seen {
 		uint32_t owner; /* 0: nobody lives who owns it */
 	} of[FAMILIES];
 	uint32_t generation;
-	bool devices_only;
+	bool devices_only, rehooked;
 };
 
 static void note_seen(const struct fwtables *have, const struct fwdiff_found *found,
 		      struct seen *ret_seen)
 {
 	*ret_seen = (struct seen){ .generation = have->generation,
-				   .devices_only = found->devices_only };
+				   .devices_only = found->devices_only,
+				   .rehooked = found->rehooked };
 	for (enum family f = 0; f < FAMILIES; f++) {
 		const struct fwtable *table = &have->of[f];
 
@@ -311,14 +315,13 @@ static int put_all(struct fwsock *fs, const struct ruleset rules[FAMILIES], cons
 }
 
 /*
- * An ordinary table becomes an owned one, and the reverse, only by being made
- * anew, and packets pass between a base chain's end and its successor's start,
- * even in one transaction.  Second tables have the same rules by then; the
- * next round finds and takes them away.
+ * An ordinary table becomes an owned one, and the reverse, and a base chain comes
+ * to another place, only by being made anew, and packets pass between a base
+ * chain's end and its successor's start, even in one transaction.  Second tables
+ * have the same rules by then; the next round finds and takes them away.
  */
-static int change_ownership(struct fwsock *fs, const struct ruleset rules[FAMILIES],
-			    unsigned int flags, const struct seen *seen,
-			    char reterr_text[CONFIG_ERR])
+static int make_anew(struct fwsock *fs, const struct ruleset rules[FAMILIES], unsigned int flags,
+		     const struct seen *seen, char reterr_text[CONFIG_ERR])
 {
 	int err = put_all(fs, rules, RULESET_STANDIN, flags, seen, reterr_text);
 
@@ -386,8 +389,8 @@ static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES],
 			 "nf_tables: tables %s are owned by a process that does not answer here (netlink port %u), expected its watcher's run directory in --run-dir",
 			 RULESET_TABLE, other);
 		err = -EACCES;
-	} else if (is_wrongly_owned(&seen, flags)) {
-		err = change_ownership(fs, rules, how, &seen, reterr_text);
+	} else if (is_wrongly_owned(&seen, flags) || seen.rehooked) {
+		err = make_anew(fs, rules, how, &seen, reterr_text);
 		err = err ? err : 1;
 	} else if (fwtxn_len(&txn)) {
 		/* The generation keeps what was read true until the commit. */
@@ -405,6 +408,7 @@ static void refresh_links(struct plan *plan)
 
 	if (netwatch_dump_links(&now))
 		return;
+	ipsec_add_links(&plan->policy, &now);
 	if (ruleset_choose_devices(&plan->rules[FAMILY_NETDEV], &plan->policy, &now)) {
 		netstate_fini(&now);
 		return;

@@ -45,7 +45,8 @@ enum cmd_takes {
 	CMD_TAKES_DRY_RUN = 1 << 4,
 	CMD_TAKES_NO_WATCH = 1 << 5,
 	CMD_TAKES_UNTIL_DISABLE = 1 << 6,
-	CMD_TAKES_WORD = 1 << 7, /* one, behind the options */
+	CMD_TAKES_WORD = 1 << 7,     /* one, behind the options */
+	CMD_TAKES_ENDPOINT = 1 << 8, /* --endpoint */
 };
 
 struct command {

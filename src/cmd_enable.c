@@ -17,8 +17,7 @@ static int carry_over(struct state *after, const struct state *before)
 	after->pause_until_ms = before->pause_until_ms;
 
 	for (size_t i = 0; !err && i < before->ups_len; i++)
-		err = state_put_up(after, before->ups[i].link, before->ups[i].resolvers,
-				   before->ups[i].resolvers_len);
+		err = state_put_up(after, &before->ups[i]);
 	for (size_t i = 0; !err && i < before->pins.len; i++)
 		err = state_add_pin(after, &before->pins.addrs[i]);
 	return err;

@@ -38,6 +38,15 @@ static int parse_hook_options(const struct cmdline *cl, struct policy *p, char t
 			 cl->command->name);
 		return -EINVAL;
 	}
+	for (size_t i = 0; !err && i < cl->overrides_len; i++)
+		if (!strcmp(cl->overrides[i].key, "endpoint"))
+			err = config_set_option(p, "endpoint", cl->overrides[i].value, text);
+	if (!err && p->hosts_len) {
+		snprintf(text, CONFIG_ERR,
+			 "--endpoint \"%s\": expected an address, \"up\" looks no name up",
+			 p->hosts[0].name);
+		err = -EINVAL;
+	}
 	for (size_t i = 0; !err && i < cl->overrides_len; i++) {
 		const char *given = cl->overrides[i].value;
 
@@ -58,16 +67,22 @@ static int parse_hook_options(const struct cmdline *cl, struct policy *p, char t
 	return err;
 }
 
-static int read_hook_options(const struct cmdline *cl, struct policy *p, char link[IFNAMSIZ])
+/* What these options bring; its lists are the policy's. */
+static int read_hook_options(const struct cmdline *cl, struct policy *p, struct up *ret_up)
 {
 	char text[CONFIG_ERR];
 	int err = parse_hook_options(cl, p, text);
 
-	if (err)
+	if (err) {
 		log_error("%s", text);
-	else
-		memcpy(link, p->tunnels[0].name, IFNAMSIZ);
-	return err;
+		return err;
+	}
+	*ret_up = (struct up){ .resolvers = p->resolvers,
+			       .resolvers_len = p->resolvers_len,
+			       .endpoints = p->endpoints,
+			       .endpoints_len = p->endpoints_len };
+	memcpy(ret_up->link, p->tunnels[0].name, IFNAMSIZ);
+	return 0;
 }
 
 /* What is in force now, to be changed; with the guard off, what the configuration says. */
@@ -102,8 +117,8 @@ static int start_from(struct session *ss, const struct cmdline *cl, struct state
 }
 
 /* Put, or take away, what `up` brings for this link. */
-static int change_up(struct session *ss, const struct cmdline *cl, const struct policy *given,
-		     const char *link, bool up)
+static int change_up(struct session *ss, const struct cmdline *cl, const struct up *brought,
+		     bool up)
 {
 	struct state after;
 	int err, status;
@@ -111,13 +126,13 @@ static int change_up(struct session *ss, const struct cmdline *cl, const struct 
 	state_init(&after);
 	status = start_from(ss, cl, &after);
 	if (status == CMD_EXIT_DONE && up) {
-		err = state_put_up(&after, link, given->resolvers, given->resolvers_len);
+		err = state_put_up(&after, brought);
 		if (err)
-			log_error("up %s: %s", link,
+			log_error("up %s: %s", brought->link,
 				  err == -E2BIG ? "expected at most 64 tunnels" : strerror(-err));
 		status = err ? CMD_EXIT_FAILED : CMD_EXIT_DONE;
-	} else if (status == CMD_EXIT_DONE && !state_remove_up(&after, link)) {
-		log_debug("down %s: no \"up\" brought it", link);
+	} else if (status == CMD_EXIT_DONE && !state_remove_up(&after, brought->link)) {
+		log_debug("down %s: no \"up\" brought it", brought->link);
 	}
 	if (status == CMD_EXIT_DONE)
 		status = change_commit(ss, &after, false);
@@ -127,18 +142,18 @@ static int change_up(struct session *ss, const struct cmdline *cl, const struct 
 
 static int run_hook(const struct cmdline *cl, bool up)
 {
-	char link[IFNAMSIZ];
 	struct policy given;
+	struct up brought;
 	struct session ss;
 	int err, status;
 
 	policy_init(&given);
-	err = read_hook_options(cl, &given, link);
+	err = read_hook_options(cl, &given, &brought);
 	status = err ? change_exit(err) : CMD_EXIT_FAILED;
 	if (!err && !change_open(&ss, cl)) {
 		/* A guard that was never raised has nothing to be taken away. */
 		status = !up && !ss.guarded && !ss.recorded ? CMD_EXIT_DONE :
-							      change_up(&ss, cl, &given, link, up);
+							      change_up(&ss, cl, &brought, up);
 		session_close(&ss);
 	}
 	policy_fini(&given);

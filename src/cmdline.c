@@ -39,7 +39,8 @@ bool cmd_takes_key(const struct command *command, const struct config_key *key)
 	if (command->takes & CMD_TAKES_KEYS)
 		return true;
 	return (command->takes & CMD_TAKES_TUNNEL && !strcmp(key->name, "tunnel")) ||
-	       (command->takes & CMD_TAKES_RESOLVER && !strcmp(key->name, "resolver"));
+	       (command->takes & CMD_TAKES_RESOLVER && !strcmp(key->name, "resolver")) ||
+	       (command->takes & CMD_TAKES_ENDPOINT && !strcmp(key->name, "endpoint"));
 }
 
 static void print_option(const char *name, int letter, const char *arg, const char *help)

@@ -38,9 +38,16 @@ static int parse_links(const char *value, struct tunnel *ret_links, const char *
 
 static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
 {
-	struct tunnel t;
-	const int err = parse_links(value, &t, reterr_expects);
+	struct tunnel t = { .prefix = false };
+	int err = 0;
 
+	if (!ipsec_is_name(value)) {
+		err = parse_links(value, &t, reterr_expects);
+	} else if (tunnel_name_parse(value, t.name)) {
+		*reterr_expects =
+			"\"ipsec:any\", or \"ipsec:N\" with N the reqid of a policy, 1 to 999999999";
+		err = -EINVAL;
+	}
 	return err ? err : policy_add_tunnel(p, &t);
 }
 
@@ -86,7 +93,7 @@ static int parse_path(struct resolver *r, const char *word, const char **reterr_
 		r->path = RESOLVER_PATH_TUNNEL;
 	} else if (!strcmp(word, "any")) {
 		r->path = RESOLVER_PATH_ANY;
-	} else if (!ifname_parse(word, r->link)) {
+	} else if (!tunnel_name_parse(word, r->link)) {
 		r->path = RESOLVER_PATH_LINK;
 	} else {
 		*reterr_expects = expects;
@@ -405,8 +412,9 @@ const struct config_key config_keys[] = {
 	{
 		.name = "tunnel",
 		.arg = "IF",
-		.expects = "a link name of 1 to 15 bytes, or a prefix of one and \"*\"",
-		.help = "a link that is a tunnel: wg0, tun*",
+		.expects =
+			"a link name of 1 to 15 bytes, a prefix of one and \"*\", ipsec:any or ipsec:REQID",
+		.help = "a link that is a tunnel: wg0, tun*; or policy-mode IPsec: ipsec:any, ipsec:REQID",
 		.repeats = true,
 		.parse = parse_tunnel,
 		.clear = clear_tunnels,

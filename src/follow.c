@@ -56,7 +56,8 @@ static void follow_routes(struct follow *f, const struct plan *plan, const struc
 	size_t n = 0, now_len = 0;
 	char text[ADDR_TEXT];
 
-	for (size_t i = 0; i < p->resolvers_len && n < FOLLOW_MAX; i++)
+	/* No route tells what an IPsec policy takes. */
+	for (size_t i = 0; !policy_has_ipsec(p) && i < p->resolvers_len && n < FOLLOW_MAX; i++)
 		if (is_tied(p, pins, &p->resolvers[i]) && !addr_is_linklocal(&p->resolvers[i].addr))
 			addrs[n++] = p->resolvers[i].addr;
 	if (n && netwatch_lookup_routes(&routes, addrs, n))

@@ -171,8 +171,11 @@ static void read_comment(struct policy *p, const char *rule)
 	if (!strncmp(comment, PORTS_COMMENT, strlen(PORTS_COMMENT)))
 		read_ports(p, comment + strlen(PORTS_COMMENT));
 	if (sscanf(comment, "] \"S4 through tunnel %15[^*\"]*", name) == 1 &&
-	    !ifname_parse(name, t.name))
+	    !tunnel_name_parse(name, t.name)) {
+		t.prefix = !ipsec_is_name(t.name);
 		(void)policy_add_tunnel(p, &t);
+		t.prefix = true;
+	}
 	if (sscanf(comment, "] \"S2 stays on the host, inside %15[^*\"]*", name) == 1 &&
 	    !ifname_parse(name, t.name))
 		(void)policy_add_inside(p, &t);

@@ -192,13 +192,14 @@ static int build_table(struct diff *d, struct fwdiff_found *found)
 	}
 	found->settling &= other == before && !gone;
 	found->devices_only &= fwtxn_len(txn) == before || is_by_links(d);
+	found->rehooked |= d->rehooked;
 	return txn->err;
 }
 
 int fwdiff_build(const struct fwtables *have, const struct ruleset want[FAMILIES],
 		 unsigned int flags, struct fwtxn *txn, struct fwdiff_found *ret_found)
 {
-	struct fwdiff_found found = { true, true };
+	struct fwdiff_found found = { .settling = true, .devices_only = true };
 	bool needs[FAMILIES], any = false;
 	int err = 0;
 

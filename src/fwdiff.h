@@ -38,6 +38,8 @@ struct fwdiff_found {
 	 * there does no harm).
 	 */
 	bool settling;
+	/* A base chain stands at another place: it cannot be moved without letting packets out. */
+	bool rehooked;
 	bool devices_only; /* nothing but chains of links differ, or what links make of sets */
 };
 

@@ -33,13 +33,23 @@ bool diff_wants_chain(const struct diff *d, const char *name)
 	return false;
 }
 
+/*
+ * A base chain that IPsec once needed behind source NAT stays there (ruleset_inet.c):
+ * a VPN that comes and goes does not make the table anew each time.
+ */
+static bool same_place(const struct fwchain *have, const struct chain *want)
+{
+	return have->priority == want->priority ||
+	       (have->priority == RULESET_IPSEC_PRIORITY && want->priority == RULESET_PRIORITY);
+}
+
 static bool same_nature(const struct diff *d, const struct fwchain *have, const struct chain *want)
 {
 	if (have->base != (want->hook != HOOK_NONE))
 		return false;
-	return !have->base || (have->hook == fwtxn_hook(d->want->family, want->hook) &&
-			       have->priority == ruleset_priority(d->want->family) &&
-			       have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
+	return !have->base ||
+	       (have->hook == fwtxn_hook(d->want->family, want->hook) && same_place(have, want) &&
+		have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
 }
 
 /* A chain of the kernel's that has a link. */
@@ -202,6 +212,7 @@ int diff_judge_chains(struct diff *d)
 		} else if (!same_nature(d, w->have, &w->chain)) {
 			w->change = CHANGE_REMAKE;
 			remake = true;
+			d->rehooked |= w->have->base && w->chain.hook != HOOK_NONE;
 		} else {
 			err = compare_rules(d, w->have, &w->chain, &same);
 			w->change = same ? CHANGE_NONE : CHANGE_REFILL;

@@ -38,7 +38,8 @@ struct diff {
 	bool own, links_aside; /* FWDIFF_OWN, FWDIFF_LINKS_ASIDE */
 	struct wanted *chains; /* owned; of each link that has one, and the others */
 	size_t chains_len;
-	bool *kept; /* owned; which of have's chains are wanted */
+	bool rehooked; /* a base chain has to be made anew */
+	bool *kept;    /* owned; which of have's chains are wanted */
 	enum change sets[RULESET_MAX_SETS];
 	struct elem_changes {
 		size_t fresh, gone; /* keys */

@@ -15,6 +15,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/xfrm.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
 
@@ -313,6 +314,27 @@ static void raw(struct fwexpr *fx, const struct ruleset *rs, const struct raw *r
 	}
 }
 
+/* The kernel knows the first state of the bundle only: a policy may ask for several. */
+static void ipsec(struct fwexpr *fx, uint32_t reqid)
+{
+	const uint8_t yes = 1;
+	struct nftnl_expr *e = add_expr(fx, reqid ? "xfrm" : "rt");
+
+	if (!e)
+		return;
+	if (!reqid) {
+		nftnl_expr_set_u32(e, NFTNL_EXPR_RT_KEY, NFT_RT_XFRM);
+		nftnl_expr_set_u32(e, NFTNL_EXPR_RT_DREG, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &yes, sizeof(yes));
+		return;
+	}
+	nftnl_expr_set_u32(e, NFTNL_EXPR_XFRM_KEY, NFT_XFRM_KEY_REQID);
+	nftnl_expr_set_u8(e, NFTNL_EXPR_XFRM_DIR, XFRM_POLICY_OUT);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_XFRM_SPNUM, 0);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_XFRM_DREG, NFT_REG_1);
+	cmp(fx, NFT_CMP_EQ, &reqid, sizeof(reqid));
+}
+
 static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct match *m)
 {
 	const uint32_t lo_index = LOOPBACK_IFINDEX, no_mark = 0, no_class = UINT32_MAX;
@@ -405,6 +427,9 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		break;
 	case MATCH_RAW:
 		raw(fx, rs, &m->raw);
+		break;
+	case MATCH_IPSEC:
+		ipsec(fx, m->reqid);
 		break;
 	}
 }

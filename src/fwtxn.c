@@ -163,8 +163,7 @@ void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, "filter");
 		hook = mnl_attr_nest_start(nlh, NFTA_CHAIN_HOOK);
 		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(fwtxn_hook(t->family, chain->hook)));
-		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY,
-				 htonl((uint32_t)ruleset_priority(t->family)));
+		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY, htonl((uint32_t)chain->priority));
 		if (chain->device)
 			mnl_attr_put_strz(nlh, NFTA_HOOK_DEV, chain->device);
 		mnl_attr_nest_end(nlh, hook);

@@ -56,20 +56,6 @@ static int open_socket(struct nl_sock **ret_sk)
 	return 0;
 }
 
-static struct link *add_link(struct netstate *ns)
-{
-	if (ns->links_len == ns->links_room) {
-		const size_t room = ns->links_room ? ns->links_room * 2 : 16;
-		struct link *links = realloc(ns->links, room * sizeof(*links));
-
-		if (!links)
-			return NULL;
-		ns->links = links;
-		ns->links_room = room;
-	}
-	return &ns->links[ns->links_len++];
-}
-
 static int take_link(struct nl_msg *msg, void *arg)
 {
 	struct nlmsghdr *nlh = nlmsg_hdr(msg);
@@ -79,7 +65,7 @@ static int take_link(struct nl_msg *msg, void *arg)
 
 	if (nlh->nlmsg_type != RTM_NEWLINK || !nlmsg_valid_hdr(nlh, sizeof(*info)))
 		return NL_SKIP;
-	link = add_link(arg);
+	link = netstate_add_link(arg);
 	if (!link)
 		return -NLE_NOMEM;
 	*link = (struct link){ .index = info->ifi_index, .up = (info->ifi_flags & IFF_UP) != 0 };

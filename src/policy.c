@@ -161,11 +161,22 @@ int policy_add_host(struct policy *p, const struct endpoint_host *host)
 	return 0;
 }
 
+/* "tun*" covers "tun0" and "tunnel*"; "ipsec*" has links only, "ipsec:any" all of IPsec. */
+static bool covers(const struct tunnel *entry, const char *name)
+{
+	uint32_t reqid;
+
+	if (ipsec_is_name(entry->name) && !ipsec_parse(entry->name, &reqid) && !reqid)
+		return ipsec_is_name(name);
+	if (entry->prefix)
+		return !ipsec_is_name(name) && !strncmp(entry->name, name, strlen(entry->name));
+	return !strncmp(entry->name, name, IFNAMSIZ);
+}
+
 static bool has_link(const struct tunnel *links, size_t len, const char *ifname)
 {
 	for (size_t i = 0; i < len; i++)
-		if (!strncmp(links[i].name, ifname,
-			     links[i].prefix ? strlen(links[i].name) : IFNAMSIZ))
+		if (covers(&links[i], ifname))
 			return true;
 	return false;
 }
@@ -175,6 +186,14 @@ bool policy_is_tunnel(const struct policy *p, const char *ifname)
 	return has_link(p->tunnels, p->tunnels_len, ifname);
 }
 
+bool policy_has_ipsec(const struct policy *p)
+{
+	for (size_t i = 0; i < p->tunnels_len; i++)
+		if (ipsec_is_name(p->tunnels[i].name))
+			return true;
+	return false;
+}
+
 bool policy_is_inside(const struct policy *p, const char *ifname)
 {
 	return has_link(p->insides, p->insides_len, ifname);
@@ -182,7 +201,7 @@ bool policy_is_inside(const struct policy *p, const char *ifname)
 
 bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const char *kind)
 {
-	bool asked = !p->kinds_len;
+	bool asked = !p->kinds_len || ipsec_is_name(ifname);
 
 	for (size_t i = 0; i < p->kinds_len; i++)
 		asked |= !strncmp(p->kinds[i], kind, IFNAMSIZ);
@@ -258,7 +277,7 @@ static size_t sort_unique(void *list, size_t len, size_t size,
 	return kept + 1;
 }
 
-/* Sort, and drop those that a prefix covers: "wg0" beside "wg*", "wg1*" beside "wg*". */
+/* Sort, and drop those that another covers: "wg0" beside "wg*", "wg1*" beside "wg*". */
 static size_t tidy_links(struct tunnel *links, size_t len)
 {
 	size_t kept = 0;
@@ -268,11 +287,22 @@ static size_t tidy_links(struct tunnel *links, size_t len)
 		bool covered = false;
 
 		for (size_t k = 0; k < len && !covered; k++)
-			covered = k != i && links[k].prefix &&
-				  !strncmp(links[i].name, links[k].name, strlen(links[k].name));
+			covered = k != i && (links[k].prefix || ipsec_is_name(links[k].name)) &&
+				  covers(&links[k], links[i].name);
 		if (!covered)
 			links[kept++] = links[i];
 	}
+	return kept;
+}
+
+static size_t drop_needless_endpoints(const struct policy *p)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < p->endpoints_len; i++)
+		for (size_t k = 0; k < p->ports_len; k++)
+			if (p->endpoints[i].port == p->ports[k])
+				p->endpoints[kept++] = p->endpoints[i];
 	return kept;
 }
 
@@ -304,6 +334,7 @@ int policy_validate(struct policy *p, char *reterr_why, size_t why_size)
 				       compare_resolvers);
 	p->endpoints_len = sort_unique(p->endpoints, p->endpoints_len, sizeof(*p->endpoints),
 				       compare_endpoints);
+	p->endpoints_len = drop_needless_endpoints(p);
 
 	return p->mode == POLICY_MODE_BOTH ? validate_both(p, reterr_why, why_size) : 0;
 }

@@ -23,7 +23,10 @@
 #define POLICY_MAX_KINDS     32
 #define POLICY_HOST_TEXT     128 /* with NUL; a line of inih (200 bytes) must hold it */
 
-/* A link counts as a tunnel when its name matches one of these. */
+/*
+ * A link counts as a tunnel when its name matches one of these; a packet that an
+ * outgoing IPsec policy will transform is inside one, too: "ipsec:N" (text.h).
+ */
 struct tunnel {
 	char name[IFNAMSIZ]; /* padded with zeros; without the '*' */
 	bool prefix;	     /* written with a trailing '*' */
@@ -130,14 +133,17 @@ int policy_add_kind(struct policy *p, const char *kind);
 int policy_add_host(struct policy *p, const struct endpoint_host *host);
 
 /*
- * Put every list in one order, drop what is there twice and tunnels that a
- * prefix covers, and check what no single value can show (mode both leaves no path
+ * Put every list in one order, drop what is there twice, tunnels that a prefix
+ * covers and carriers on ports that are not guarded, and check what no single value can show (mode both leaves no path
  * outside tunnels).  0, or -EINVAL with the reason in reterr_why.
  */
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size);
 
 /* Whether a link of this name counts as a tunnel. */
 bool policy_is_tunnel(const struct policy *p, const char *ifname);
+
+/* Whether IPsec policies count as tunnels. */
+bool policy_has_ipsec(const struct policy *p);
 
 /* Whether a link of this name leads to guests of this host. */
 bool policy_is_inside(const struct policy *p, const char *ifname);

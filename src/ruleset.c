@@ -25,11 +25,6 @@ void rulesets_fini(struct ruleset rulesets[FAMILIES])
 		ruleset_fini(&rulesets[f]);
 }
 
-int ruleset_priority(enum family family)
-{
-	return family == FAMILY_INET ? RULESET_PRIORITY : RULESET_FRAME_PRIORITY;
-}
-
 size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,
 			  const uint16_t **ret_values)
 {

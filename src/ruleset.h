@@ -74,6 +74,7 @@ enum match_kind {
 	MATCH_OIFTYPE,	   /* meta oiftype N; ARPHRD_* */
 	MATCH_PROTOCOL,	   /* meta protocol N; ETH_P_*, as the sender calls it */
 	MATCH_RAW,	   /* bytes at a fixed place of the frame */
+	MATCH_IPSEC, /* rt ipsec exists: an outgoing policy will transform it; ipsec out reqid N */
 };
 
 enum raw_base { RAW_LINK, RAW_NETWORK, RAW_TRANSPORT };
@@ -98,6 +99,7 @@ struct match {
 		sa_family_t family; /* MATCH_FAMILY */
 		struct tunnel link; /* MATCH_OIFNAME */
 		size_t set;	    /* MATCH_SET: index into ruleset.sets */
+		uint32_t reqid;	    /* MATCH_IPSEC; 0: any */
 	};
 };
 
@@ -132,6 +134,7 @@ struct chain {
 	const char *name;
 	const char *device; /* of a chain made for one; NULL: none, or HOOK_EGRESS's model */
 	enum hook hook;	    /* HOOK_NONE: a regular chain; HOOK_EGRESS: one for each device */
+	int priority;	    /* of a base chain */
 	struct rule *rules; /* owned */
 	size_t rules_len, rules_room;
 };
@@ -146,6 +149,7 @@ struct device {
 
 struct ruleset {
 	enum family family;
+	int priority;				 /* of its base chains */
 	struct chain chains[RULESET_MAX_CHAINS]; /* a chain stands after those it is jumped to from */
 	size_t chains_len;			 /* 0: no such table is wanted */
 	struct device *devices;			 /* owned; FAMILY_NETDEV only; sorted by name */
@@ -162,9 +166,8 @@ struct ruleset {
 
 /* Priority of our base chains; why, is said in ruleset_inet.c and ruleset_frames.c. */
 #define RULESET_PRIORITY       99
+#define RULESET_IPSEC_PRIORITY 101
 #define RULESET_FRAME_PRIORITY 400
-
-int ruleset_priority(enum family family);
 
 /* What the bytes of a MATCH_RAW are compared with; returns how many. */
 size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,

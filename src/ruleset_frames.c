@@ -212,6 +212,7 @@ int ruleset_build_frames(enum family family, const struct policy *p, const struc
 	struct builder b = { .rs = rs, .policy = p };
 
 	*rs = (struct ruleset){ .family = family,
+				.priority = RULESET_FRAME_PRIORITY,
 				.log_group = p->log_group,
 				.log_rate = p->log_rate,
 				.counters = { 11 },

@@ -15,7 +15,10 @@
  *   chains at postrouting still write into the packet is seen.
  * - Earlier than srcnat (100), ours or anyone's: a forwarded client's own
  *   address is still there for the log.  Source NAT does not change what the
- *   verdict looks at.
+ *   verdict looks at; but which IPsec policy a packet meets depends on its source:
+ *   where such policies count as tunnels it is RULESET_IPSEC_PRIORITY, 101.
+ *   (nf_xfrm_me_harder(): source NAT looks the policy up again, and what it led out
+ *   of one leaves in plain and meets no hook any more.)
  *
  * At output the same number stands after DNAT (-100), so that a refusal is
  * decided on the last destination; the last device is not known there, and
@@ -111,8 +114,11 @@ static void add_refusals(struct builder *b)
 
 	rules_add_chain(b, "output", HOOK_OUTPUT);
 	add_port_rules(b, "refuse_output");
-	rules_add_chain(b, "forward", HOOK_FORWARD);
-	add_port_rules(b, "refuse");
+	/* Source NAT may yet lead what is forwarded into an IPsec policy. */
+	if (!policy_has_ipsec(b->policy)) {
+		rules_add_chain(b, "forward", HOOK_FORWARD);
+		add_port_rules(b, "refuse");
+	}
 
 	/*
 	 * The output hook still knows the device of the first route only: a mark
@@ -159,7 +165,9 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	struct ruleset *rs = ret_ruleset;
 	struct builder b = { .rs = rs, .policy = p };
 
-	*rs = (struct ruleset){ .log_group = p->log_group,
+	*rs = (struct ruleset){ .priority = policy_has_ipsec(p) ? RULESET_IPSEC_PRIORITY :
+								  RULESET_PRIORITY,
+				.log_group = p->log_group,
 				.log_rate = p->log_rate,
 				.fragments = how };
 	memcpy(rs->ports, p->ports, sizeof(rs->ports));

@@ -186,6 +186,12 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_RAW:
 		print_raw(rs, &m->raw, out);
 		break;
+	case MATCH_IPSEC:
+		if (m->reqid)
+			fprintf(out, "ipsec out reqid %u ", m->reqid);
+		else
+			fputs("rt ipsec exists ", out);
+		break;
 	}
 }
 
@@ -265,7 +271,7 @@ static void print_chain(const struct ruleset *rs, const struct chain *chain, FIL
 	fprintf(out, "\tchain %s {\n", chain->name);
 	if (chain->hook != HOOK_NONE)
 		fprintf(out, "\t\ttype filter hook %s priority %d; policy accept;\n",
-			hook_name(chain->hook), ruleset_priority(rs->family));
+			hook_name(chain->hook), chain->priority);
 	print_rules(rs, chain, out);
 }
 
@@ -278,8 +284,7 @@ static void print_device_chains(const struct ruleset *rs, const struct chain *ch
 			ruleset_device_chain(&rs->devices[i], name));
 		fprintf(out,
 			"\t\ttype filter hook egress device \"%s\" priority %d; policy accept;\n",
-			text_quotable(rs->devices[i].name, shown, sizeof(shown)),
-			ruleset_priority(rs->family));
+			text_quotable(rs->devices[i].name, shown, sizeof(shown)), chain->priority);
 		print_rules(rs, chain, out);
 	}
 	if (!rs->devices_len)

@@ -14,7 +14,8 @@ void rules_add_chain(struct builder *b, const char *name, enum hook hook)
 	if (rs->chains_len == RULESET_MAX_CHAINS)
 		b->err = b->err ?: -ENOMEM;
 	if (!b->err)
-		rs->chains[rs->chains_len++] = (struct chain){ .name = name, .hook = hook };
+		rs->chains[rs->chains_len++] =
+			(struct chain){ .name = name, .hook = hook, .priority = rs->priority };
 }
 
 /* A rule at the end of the chain begun last; its comment is "S<promise> ...". */
@@ -117,6 +118,25 @@ static void add_kind_match(struct builder *b, struct rule *r)
 		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
 }
 
+/* rt ipsec exists VERDICT; ipsec out reqid 7 VERDICT */
+static void add_ipsec(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
+		      const char *target)
+{
+	const struct policy *p = b->policy;
+	uint32_t reqid;
+	struct rule *r;
+
+	for (size_t i = 0; i < p->tunnels_len; i++) {
+		if (ipsec_parse(p->tunnels[i].name, &reqid))
+			continue;
+		r = rules_counted(rules_add(b, promise, verdict, "through tunnel %s",
+					    p->tunnels[i].name),
+				  count);
+		r->target = target;
+		rules_add_match(r, (struct match){ .kind = MATCH_IPSEC, .reqid = reqid });
+	}
+}
+
 /* oifname @tunnel VERDICT, and one rule for each prefix: oifname "tun*" VERDICT */
 void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum verdict verdict,
 		       const char *target)
@@ -142,6 +162,9 @@ void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum
 		rules_add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->tunnels[i] });
 		add_kind_match(b, r);
 	}
+	/* No frame is transformed any more. */
+	if (b->rs->family == FAMILY_INET)
+		add_ipsec(b, promise, count, verdict, target);
 }
 
 void rules_add_insides(struct builder *b, bool count)

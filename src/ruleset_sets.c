@@ -148,7 +148,7 @@ static void fill_tunnels(struct filler *f)
 	const struct policy *p = f->policy;
 
 	for (size_t i = 0; i < p->tunnels_len; i++)
-		if (!p->tunnels[i].prefix)
+		if (!p->tunnels[i].prefix && !ipsec_is_name(p->tunnels[i].name))
 			add_elem(f, use_set(f, "tunnel", 1, fields),
 				 (const void *[]){ p->tunnels[i].name });
 }
@@ -253,20 +253,22 @@ static void fill_resolvers(struct filler *f)
 		const bool v6 = r->addr.family == AF_INET6;
 		const enum field fields[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
 		const uint16_t port_be = htons(r->port);
+		/* A policy is no link: what is tied to one is tied to tunnels. */
+		const bool by_link = r->path == RESOLVER_PATH_LINK && !ipsec_is_name(r->link);
 		const bool pinned =
 			r->path == RESOLVER_PATH_TUNNEL ||
+			(r->path == RESOLVER_PATH_LINK && !by_link) ||
 			(r->path == RESOLVER_PATH_STICKY && pins_has(f->pins, &r->addr));
 
 		if (addr_is_loopback(&r->addr))
 			continue; /* S2 has it; on any other link it would be forged */
 		/* With kinds asked for, a tunnel's name alone is no way: S4 has the true one. */
-		if (r->path == RESOLVER_PATH_LINK &&
-		    !(p->kinds_len && p->mode == POLICY_MODE_EITHER &&
-		      policy_is_tunnel(p, r->link)))
+		if (by_link && !(p->kinds_len && p->mode == POLICY_MODE_EITHER &&
+				 policy_is_tunnel(p, r->link)))
 			fill_link_resolver(f, r);
-		if (pinned || r->path == RESOLVER_PATH_LINK || p->mode == POLICY_MODE_BOTH)
+		if (pinned || by_link || p->mode == POLICY_MODE_BOTH)
 			fill_tied(f, r);
-		if (r->path == RESOLVER_PATH_LINK)
+		if (by_link)
 			continue;
 		if (pinned && p->mode == POLICY_MODE_EITHER)
 			continue; /* S4 has it, through any tunnel */

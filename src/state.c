@@ -17,8 +17,10 @@ void state_init(struct state *s)
 void state_fini(struct state *s)
 {
 	policy_fini(&s->policy);
-	for (size_t i = 0; i < s->ups_len; i++)
+	for (size_t i = 0; i < s->ups_len; i++) {
 		free(s->ups[i].resolvers);
+		free(s->ups[i].endpoints);
+	}
 	free(s->lookups);
 	free(s->pins.addrs);
 	state_init(s);
@@ -30,6 +32,7 @@ bool state_remove_up(struct state *s, const char *link)
 		if (strncmp(s->ups[i].link, link, IFNAMSIZ))
 			continue;
 		free(s->ups[i].resolvers);
+		free(s->ups[i].endpoints);
 		s->ups_len--;
 		memmove(&s->ups[i], &s->ups[i + 1], (s->ups_len - i) * sizeof(s->ups[0]));
 		return true;
@@ -37,32 +40,57 @@ bool state_remove_up(struct state *s, const char *link)
 	return false;
 }
 
-int state_put_up(struct state *s, const char *link, const struct resolver *resolvers, size_t n)
+/* Append n elements to a list that is owned.  0 or -ENOMEM. */
+static int append(void **list, size_t *len, const void *more, size_t n, size_t size)
 {
-	/* One element more than needed: calloc(0) may return NULL. */
-	struct resolver *tied = calloc(n + 1, sizeof(*tied));
-	char name[IFNAMSIZ] = "";
-	struct up *up;
+	char *longer = n ? realloc(*list, (*len + n) * size) : *list;
 
-	if (!tied)
+	if (n && !longer)
 		return -ENOMEM;
-	strncpy(name, link, IFNAMSIZ - 1);
-	for (size_t i = 0; i < n; i++) {
-		tied[i] = resolvers[i];
-		tied[i].path = RESOLVER_PATH_LINK;
-		memcpy(tied[i].link, name, IFNAMSIZ);
-	}
-
-	state_remove_up(s, link);
-	if (s->ups_len == STATE_MAX_UPS) {
-		free(tied);
-		return -E2BIG;
-	}
-	up = &s->ups[s->ups_len++];
-	memcpy(up->link, name, IFNAMSIZ);
-	up->resolvers = tied;
-	up->resolvers_len = n;
+	if (n)
+		memcpy(longer + *len * size, more, n * size);
+	*list = longer;
+	*len += n;
 	return 0;
+}
+
+int state_add_up(struct state *s, const struct up *more)
+{
+	struct up *up = s->ups;
+	void *resolvers, *endpoints;
+	size_t first;
+	int err;
+
+	while (up < s->ups + s->ups_len && memcmp(up->link, more->link, IFNAMSIZ))
+		up++;
+	if (up == s->ups + STATE_MAX_UPS)
+		return -E2BIG;
+	if (up == s->ups + s->ups_len) {
+		*up = (struct up){ 0 };
+		memcpy(up->link, more->link, IFNAMSIZ);
+		s->ups_len++;
+	}
+	first = up->resolvers_len;
+	resolvers = up->resolvers;
+	endpoints = up->endpoints;
+	err = append(&resolvers, &up->resolvers_len, more->resolvers, more->resolvers_len,
+		     sizeof(*up->resolvers));
+	up->resolvers = resolvers;
+	if (!err)
+		err = append(&endpoints, &up->endpoints_len, more->endpoints, more->endpoints_len,
+			     sizeof(*up->endpoints));
+	up->endpoints = endpoints;
+	for (size_t i = first; i < up->resolvers_len; i++) {
+		up->resolvers[i].path = RESOLVER_PATH_LINK;
+		memcpy(up->resolvers[i].link, up->link, IFNAMSIZ);
+	}
+	return err;
+}
+
+int state_put_up(struct state *s, const struct up *up)
+{
+	state_remove_up(s, up->link);
+	return state_add_up(s, up);
 }
 
 int state_add_lookup(struct state *s, const struct endpoint_host *host, const struct addr *addr)
@@ -105,6 +133,8 @@ static int add_up(struct policy *p, const struct up *up)
 	err = policy_add_tunnel(p, &tunnel);
 	for (size_t i = 0; !err && i < up->resolvers_len; i++)
 		err = policy_add_resolver(p, &up->resolvers[i]);
+	for (size_t i = 0; !err && i < up->endpoints_len; i++)
+		err = policy_add_endpoint(p, &up->endpoints[i]);
 	return err;
 }
 

@@ -32,9 +32,11 @@ struct override {
 
 /* What one `up` brought. */
 struct up {
-	char link[IFNAMSIZ];
+	char link[IFNAMSIZ];	    /* or "ipsec:N" */
 	struct resolver *resolvers; /* owned; all RESOLVER_PATH_LINK through this link */
 	size_t resolvers_len;
+	struct endpoint *endpoints; /* owned; where its carrier goes */
+	size_t endpoints_len;
 };
 
 /* An endpoint that was given by name, and what the name led to. */
@@ -64,8 +66,11 @@ void state_fini(struct state *s);
 /* Drop what `up` brought for this link.  Whether there was anything. */
 bool state_remove_up(struct state *s, const char *link);
 
-/* Put (or put again) what `up` brought; the resolvers are copied.  0, -E2BIG, -ENOMEM. */
-int state_put_up(struct state *s, const char *link, const struct resolver *resolvers, size_t n);
+/* Put what `up` brought, instead of what it brought before; lists are copied.  0, -E2BIG, -ENOMEM. */
+int state_put_up(struct state *s, const struct up *up);
+
+/* The same, beside what it brought before. */
+int state_add_up(struct state *s, const struct up *more);
 
 /* Remember one address of a host.  0 or -ENOMEM. */
 int state_add_lookup(struct state *s, const struct endpoint_host *host, const struct addr *addr);

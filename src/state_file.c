@@ -5,7 +5,7 @@
  *	[command]  KEY = VALUE, as on enable's command line
  *	[policy]   KEY = VALUE, as in the configuration file
  *	[lookup]   host = HOST:PORT/PROTO[,mark=N] ADDR
- *	[up IF]    resolver = R
+ *	[up IF]    link = IF, resolver = R, endpoint = E
  *	[pinned]   resolver = ADDR
  *	[end]      lines = N; a file without it was cut short
  */
@@ -129,37 +129,30 @@ static int parse_resolver(const char *value, struct resolver *ret_resolver, char
 	return err;
 }
 
+/* A line of [up NAME]; "link" stands for one that brought nothing else. */
 static int set_up(struct state *s, const char *link, const char *name, const char *value,
 		  char *text)
 {
-	char ifname[IFNAMSIZ];
-	struct resolver r;
-	struct up *up = NULL;
-	struct resolver *more;
-	int err;
+	struct policy brought;
+	struct up up = { 0 };
+	int err = 0;
 
-	if (ifname_parse(link, ifname))
-		return refuse(text, "up", link, "a link name");
-	for (size_t i = 0; i < s->ups_len; i++)
-		if (!memcmp(s->ups[i].link, ifname, IFNAMSIZ))
-			up = &s->ups[i];
-	if (!up) {
-		err = state_put_up(s, ifname, NULL, 0);
-		if (err)
-			return err;
-		up = &s->ups[s->ups_len - 1];
+	if (tunnel_name_parse(link, up.link))
+		return refuse(text, "up", link, "a tunnel's name");
+	policy_init(&brought);
+	if (!strcmp(name, "resolver") || !strcmp(name, "endpoint"))
+		err = config_set(&brought, name, value, text);
+	else if (strcmp(name, "link") != 0)
+		err = refuse(text, name, value, "link, resolver or endpoint");
+	if (!err) {
+		up.resolvers = brought.resolvers;
+		up.resolvers_len = brought.resolvers_len;
+		up.endpoints = brought.endpoints;
+		up.endpoints_len = brought.endpoints_len;
+		err = state_add_up(s, &up);
 	}
-	if (!strcmp(name, "link")) /* stands for an up without resolvers */
-		return 0;
-	err = parse_resolver(value, &r, text);
-	if (err)
-		return err;
-	more = realloc(up->resolvers, (up->resolvers_len + 1) * sizeof(*more));
-	if (!more)
-		return -ENOMEM;
-	up->resolvers = more;
-	up->resolvers[up->resolvers_len++] = r;
-	return 0;
+	policy_fini(&brought);
+	return err;
 }
 
 static int set_line(void *ctx, const char *section, const char *name, const char *value,
@@ -274,6 +267,8 @@ static void print_state(const struct state *s, FILE *out)
 		fprintf(out, "[up %s]\nlink = %s\n", up->link, up->link);
 		for (size_t k = 0; k < up->resolvers_len; k++)
 			fprintf(out, "resolver = %s\n", resolver_format(&up->resolvers[k], text));
+		for (size_t k = 0; k < up->endpoints_len; k++)
+			fprintf(out, "endpoint = %s\n", endpoint_format(&up->endpoints[k], text));
 	}
 	fputs("[pinned]\n", out);
 	for (size_t i = 0; i < s->pins.len; i++)

@@ -21,6 +21,7 @@
 #include "fwread.h"
 #include "fwsock.h"
 #include "fwtxn.h"
+#include "ipsec.h"
 #include "netwatch.h"
 #include "ruleset.h"
 #include "state.h"
@@ -308,8 +309,18 @@ static bool stays_on_host(const struct link *link)
 	return link && link->index == LOOPBACK_IFINDEX;
 }
 
+/* No route tells what an IPsec policy takes: nothing to be said of those who may be behind one. */
+static bool may_be_transformed(const struct status *st)
+{
+	for (size_t i = 0; i < st->net.links_len; i++)
+		if (ipsec_is_name(st->net.links[i].name))
+			return true;
+	return false;
+}
+
 static void warn_resolvers(struct status *st)
 {
+	const bool transformed = may_be_transformed(st);
 	char text[POLICY_TEXT];
 
 	for (size_t i = 0; st->policy.tunnels_len && i < st->policy.resolvers_len; i++) {
@@ -324,6 +335,8 @@ static void warn_resolvers(struct status *st)
 		if (path == RESOLVER_PATH_LINK && !strncmp(r->resolver.link, r->route, IFNAMSIZ))
 			continue; /* the user tied it to a link that is no tunnel */
 		closed |= path == RESOLVER_PATH_LINK;
+		if (closed && transformed)
+			continue;
 		warn(st, WARNING_RESOLVER_OUTSIDE,
 		     "resolver %s is routed outside the tunnel, through %s: %s",
 		     resolver_format(&r->resolver, text), r->route,
@@ -427,8 +440,9 @@ static bool is_open(struct status *st, const struct addr *addr)
 		return false;
 	link = route_outside(p, &st->net, &route.routes[0]) ?:
 		       netstate_link(&st->net, route.routes[0].hops[0]);
-	open = stays_on_host(link) || (link && p->mode == POLICY_MODE_EITHER &&
-				       policy_is_tunnel_link(p, link->name, link->kind));
+	open = stays_on_host(link) || may_be_transformed(st) ||
+	       (link && p->mode == POLICY_MODE_EITHER &&
+		policy_is_tunnel_link(p, link->name, link->kind));
 	netstate_fini(&route);
 	return open;
 }
@@ -597,8 +611,10 @@ static int read_once(struct fwsock *fs, struct rundir *rd, struct status *ret_st
 	err = netwatch_dump_links(&st.net);
 	if (!err)
 		err = read_policy(fs, &tables, rd, &s, &st, reterr_text);
-	if (!err)
+	if (!err) {
+		ipsec_add_links(&st.policy, &st.net);
 		err = read_around(fs, &tables, &s, &st);
+	}
 	fwtables_fini(&tables);
 	state_fini(&s);
 	if (err) {

@@ -3,7 +3,9 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +102,42 @@ int number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_num
 	if (errno || *end || n < min || n > max)
 		return -EINVAL;
 	*ret_number = (uint32_t)n;
+	return 0;
+}
+
+#define IPSEC "ipsec:"
+
+bool ipsec_is_name(const char *name)
+{
+	return !strncmp(name, IPSEC, strlen(IPSEC));
+}
+
+int ipsec_parse(const char *text, uint32_t *ret_reqid)
+{
+	const char *which = text + strlen(IPSEC);
+
+	if (!ipsec_is_name(text))
+		return -EINVAL;
+	if (!strcmp(which, "any")) {
+		*ret_reqid = 0;
+		return 0;
+	}
+	/* "ipsec:" and nine digits is as long as a link's name may be. */
+	return which[strspn(which, "0123456789")] ? -EINVAL :
+						    number_parse(which, 1, 999999999, ret_reqid);
+}
+
+int tunnel_name_parse(const char *text, char ret_name[IFNAMSIZ])
+{
+	uint32_t reqid;
+
+	if (ipsec_parse(text, &reqid))
+		return ifname_parse(text, ret_name);
+	memset(ret_name, 0, IFNAMSIZ);
+	if (reqid)
+		snprintf(ret_name, IFNAMSIZ, IPSEC "%" PRIu32, reqid % 1000000000);
+	else
+		strcpy(ret_name, IPSEC "any");
 	return 0;
 }
 

@@ -45,6 +45,19 @@ bool addr_is_unicast(const struct addr *addr);	 /* not 0/8, 224/3 (and above), :
  */
 int ifname_parse(const char *text, char ret_name[IFNAMSIZ]);
 
+/*
+ * Policy-mode IPsec as a tunnel, "ipsec:N" with N the reqid of a policy (1 to
+ * 999999999), or "ipsec:any"; no link can have such a name.  0 and the reqid, 0
+ * for any; or -EINVAL.
+ */
+int ipsec_parse(const char *text, uint32_t *ret_reqid);
+
+/* Whether a tunnel's name is such a one. */
+bool ipsec_is_name(const char *name);
+
+/* A link's name, or one of the above in its shortest form.  0, or -EINVAL and leaves ret_name alone. */
+int tunnel_name_parse(const char *text, char ret_name[IFNAMSIZ]);
+
 /* Decimal, or hexadecimal with 0x, within [min, max].  0, or -EINVAL. */
 int number_parse(const char *text, uint32_t min, uint32_t max, uint32_t *ret_number);
 

@@ -10,6 +10,7 @@ ETHER_TYPES = {"ip": "0x800", "ip6": "0x86dd", "8021q": "0x8100",
                "8021ad": "0x88a8"}
 WORDS = {
     "priority srcnat - 1;": "priority 99;",
+    "priority srcnat + 1;": "priority 101;",
     " burst 5 packets": "",  # nft's default goes unsaid
     "meta oiftype ether ": "meta oiftype 1 ",
     "ip6 version != 6 ": "meta protocol ip6 @nh,0,8 & 0xf0 != 0x60 ",

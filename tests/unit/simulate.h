@@ -297,6 +297,7 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 	case MATCH_DADDR_LO4:
 	case MATCH_DADDR_LO6:
 	case MATCH_CT_INVALID:
+	case MATCH_IPSEC:
 		fail_msg("of table inet only");
 	}
 	return false;

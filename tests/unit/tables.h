@@ -179,7 +179,7 @@ static inline struct fwdiff_found diff_all(const struct fwtables *have,
 					   const struct ruleset want[FAMILIES], unsigned int flags,
 					   char *ret_notes, size_t size)
 {
-	struct fwdiff_found found = { true, true };
+	struct fwdiff_found found = { .settling = true, .devices_only = true };
 	struct fwtxn txn;
 	size_t at = 0;
 
@@ -199,7 +199,7 @@ static inline struct fwdiff_found build_diff(const struct fwtable *have, const s
 {
 	const struct fwtables all = { .of = { *have }, .generation = 1 };
 	const struct ruleset wants[FAMILIES] = { *want };
-	struct fwdiff_found found = { true, true };
+	struct fwdiff_found found = { .settling = true, .devices_only = true };
 
 	fwtxn_init(txn);
 	assert_int_equal(fwdiff_build(&all, wants, own ? FWDIFF_OWN : 0, txn, &found), 0);

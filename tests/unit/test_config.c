@@ -5,7 +5,9 @@
 
 #include "policies.h"
 
-#define IFNAME	 "expected a link name of 1 to 15 bytes, or a prefix of one and \"*\""
+#define INSIDE "expected a link name of 1 to 15 bytes, or a prefix of one and \"*\""
+#define IFNAME \
+	"expected a link name of 1 to 15 bytes, a prefix of one and \"*\", ipsec:any or ipsec:REQID"
 #define ADDRESS	 "expected an IPv4 or IPv6 address"
 #define ONE_HOST "expected the address of one host"
 #define ENDPOINT \
@@ -197,9 +199,9 @@ static void test_bad_values(void **state)
 		{ "frames", "", FRAMES },
 		{ "frames", "on", FRAMES },
 		{ "frames", "Strict", FRAMES },
-		{ "inside", "", IFNAME },
-		{ "inside", "sixteen-bytes-xx", IFNAME },
-		{ "inside", "docker0,virbr0", IFNAME },
+		{ "inside", "", INSIDE },
+		{ "inside", "sixteen-bytes-xx", INSIDE },
+		{ "inside", "docker0,virbr0", INSIDE },
 		{ "inside", "*", "expected a link name before the \"*\": every link would be one" },
 		{ "inside", "lo", "expected another link; this one takes in the loopback device" },
 		{ "inside", "l*", "expected another link; this one takes in the loopback device" },

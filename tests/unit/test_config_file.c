@@ -85,7 +85,7 @@ static void test_bad_files(void **state)
 		  ":1: \"Tunnel\": unknown key, expected one of those in leakguard.conf(5)" },
 		{ "no value", BYTES("\n\ntunnel\n"), ":3: expected \"key = value\"" },
 		{ "empty value", BYTES("tunnel =\n"),
-		  ":1: tunnel \"\": expected a link name of 1 to 15 bytes, or a prefix of one and \"*\"" },
+		  ":1: tunnel \"\": expected a link name of 1 to 15 bytes, a prefix of one and \"*\", ipsec:any or ipsec:REQID" },
 		{ "no key", BYTES("= wg0\n"),
 		  ":1: \"\": unknown key, expected one of those in leakguard.conf(5)" },
 		{ "section", BYTES("[dns]\nresolver = 10.0.0.1\n"),

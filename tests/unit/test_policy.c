@@ -48,10 +48,18 @@ static void test_order(void **state)
 		{ "resolver = fe80::1%eth0\nresolver = fe80::1 via eth0\nresolver = fe80::1%eth1\n",
 		  "resolver = fe80::1 via eth0\nresolver = fe80::1 via eth1\n" TAIL },
 		{ "resolver = [2001:db8::1]@5353\n", "resolver = [2001:db8::1]@5353\n" TAIL },
-		{ "endpoint = 192.0.2.9:51820/udp\nendpoint = 192.0.2.9:443/tcp\nendpoint = 192.0.2.9:51820/udp\n",
-		  "endpoint = 192.0.2.9:443/tcp\nendpoint = 192.0.2.9:51820/udp\n" TAIL },
-		{ "endpoint = [2001:db8::9]:1194/udp,mark=255\n",
-		  "endpoint = [2001:db8::9]:1194/udp,mark=0xff\n" TAIL },
+		{ "endpoint = 192.0.2.9:853/udp\nendpoint = 192.0.2.9:53/tcp\nendpoint = 192.0.2.9:853/udp\n",
+		  "endpoint = 192.0.2.9:53/tcp\nendpoint = 192.0.2.9:853/udp\n" TAIL },
+		{ "endpoint = [2001:db8::9]:853/udp,mark=255\n",
+		  "endpoint = [2001:db8::9]:853/udp,mark=0xff\n" TAIL },
+		/* A carrier on a port that is not guarded needs no leave. */
+		{ "endpoint = 192.0.2.9:51820/udp\nendpoint = 192.0.2.9:53/udp\n",
+		  "endpoint = 192.0.2.9:53/udp\n" TAIL },
+		{ "tunnel = ipsec:7\ntunnel = ipsec:007\n", "tunnel = ipsec:7\n" TAIL },
+		{ "tunnel = ipsec:7\ntunnel = ipsec:any\n", "tunnel = ipsec:any\n" TAIL },
+		/* A prefix is of links. */
+		{ "tunnel = ipsec:7\ntunnel = ipsec*\ntunnel = ipsec0\n",
+		  "tunnel = ipsec*\ntunnel = ipsec:7\n" TAIL },
 		{ "ports = 853,53,853\n", TAIL },
 		{ "ports = 5353, 53\n", "ports = 53,5353\n" CHOICES },
 	};
@@ -74,7 +82,7 @@ static void test_round_trip(void **state)
 		"tunnel = wg0\ntunnel = tun*\nresolver = 10.64.0.1\nresolver = 192.0.2.1@53 via any\n"
 		"resolver = 2001:db8::1\nresolver = [2001:db8::1]@853 via tunnel\n"
 		"resolver = fe80::1%eth0\nresolver = 198.51.100.1 via eth1\n"
-		"endpoint = 203.0.113.7:51820/udp,mark=0xca6c\nendpoint = [2001:db8::7]:443/tcp\n"
+		"endpoint = 203.0.113.7:853/udp,mark=0xca6c\nendpoint = [2001:db8::7]:53/tcp\n"
 		"ports = 53,853,5353\nmode = either\naction = reject\nfragments = drop\n"
 		"frames = strict\ninside = veth*\ninside = docker0\n"
 		"log-group = 7\nlog-rate = 100000\nownership = off\npause-max = 90\n"
@@ -212,6 +220,26 @@ static void test_is_tunnel(void **state)
 	policy_fini(&q);
 }
 
+/* No link has such a name; whatever kinds are asked for, a policy is one. */
+static void test_ipsec(void **state)
+{
+	struct policy any = policy_from_lines("tunnel = ipsec:any\ntunnel-kind = tun\n"),
+		      one = policy_from_lines("tunnel = ipsec:7\n"),
+		      links = policy_from_lines("tunnel = ipsec*\n");
+
+	(void)state;
+	assert_true(policy_has_ipsec(&any) && policy_has_ipsec(&one) && !policy_has_ipsec(&links));
+	assert_true(policy_is_tunnel(&any, "ipsec:7") && policy_is_tunnel(&any, "ipsec:0"));
+	assert_true(policy_is_tunnel_link(&any, "ipsec:7", "xfrm"));
+	assert_false(policy_is_tunnel(&any, "ipsec0"));
+	assert_true(policy_is_tunnel(&one, "ipsec:7"));
+	assert_false(policy_is_tunnel(&one, "ipsec:70"));
+	assert_false(policy_is_tunnel(&links, "ipsec:7"));
+	policy_fini(&any);
+	policy_fini(&one);
+	policy_fini(&links);
+}
+
 /* All that "strict" stands for fits, and nothing that VPNs in containers run over is among it. */
 static void test_kinds(void **state)
 {
@@ -257,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_mode_both),
 		cmocka_unit_test(test_limits),	   cmocka_unit_test(test_is_tunnel),
 		cmocka_unit_test(test_kinds),	   cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_ipsec),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

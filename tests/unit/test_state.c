@@ -28,6 +28,18 @@ static struct resolver resolver(const char *text)
 	return r;
 }
 
+static int put_up(struct state *s, const char *link, const struct resolver *resolvers, size_t n)
+{
+	struct endpoint endpoint = { .addr = parsed("192.0.2.9"), .port = 53, .proto = 17 };
+	struct up up = { .resolvers = (struct resolver *)resolvers,
+			 .resolvers_len = n,
+			 .endpoints = &endpoint,
+			 .endpoints_len = n > 0 };
+
+	strncpy(up.link, link, IFNAMSIZ - 1);
+	return state_put_up(s, &up);
+}
+
 /* Something of everything that a state can hold. */
 static void fill_state(struct state *s)
 {
@@ -56,8 +68,9 @@ static void fill_state(struct state *s)
 	s->overrides_len = 2;
 	for (size_t i = 0; i < LEN(addrs); i++)
 		assert_int_equal(state_add_lookup(s, &hosts[i == 2], &addrs[i]), 0);
-	assert_int_equal(state_put_up(s, "wg0", brought, 2), 0);
-	assert_int_equal(state_put_up(s, "tun7", NULL, 0), 0);
+	assert_int_equal(put_up(s, "wg0", brought, 2), 0);
+	assert_int_equal(put_up(s, "tun7", NULL, 0), 0);
+	assert_int_equal(put_up(s, "ipsec:9", brought, 1), 0);
 	for (size_t i = 0; i < LEN(addrs); i++)
 		assert_int_equal(state_add_pin(s, &addrs[i]), 0);
 }
@@ -91,6 +104,10 @@ static void assert_same_state(const struct state *a, const struct state *b)
 		for (size_t k = 0; k < a->ups[i].resolvers_len; k++)
 			assert_memory_equal(&a->ups[i].resolvers[k], &b->ups[i].resolvers[k],
 					    sizeof(struct resolver));
+		assert_int_equal(a->ups[i].endpoints_len, b->ups[i].endpoints_len);
+		for (size_t k = 0; k < a->ups[i].endpoints_len; k++)
+			assert_memory_equal(&a->ups[i].endpoints[k], &b->ups[i].endpoints[k],
+					    sizeof(struct endpoint));
 	}
 	assert_int_equal(a->pins.len, b->pins.len);
 	for (size_t i = 0; i < a->pins.len; i++)
@@ -440,16 +457,16 @@ static void test_ups(void **state)
 
 	(void)state;
 	state_init(&s);
-	assert_int_equal(state_put_up(&s, "wg0", &a, 1), 0);
-	assert_int_equal(state_put_up(&s, "wg1", &b, 1), 0);
-	assert_int_equal(state_put_up(&s, "wg0", &b, 1), 0);
+	assert_int_equal(put_up(&s, "wg0", &a, 1), 0);
+	assert_int_equal(put_up(&s, "wg1", &b, 1), 0);
+	assert_int_equal(put_up(&s, "wg0", &b, 1), 0);
 	assert_int_equal(s.ups_len, 2);
 	assert_int_equal(state_effective_policy(&s, &p, err), 0);
 	text = policy_text(&p);
 	/* Tied to its tunnel, whatever path was written. */
-	assert_non_null(strstr(text,
-			       "tunnel = wg0\ntunnel = wg1\n"
-			       "resolver = 10.0.0.2 via wg0\nresolver = 10.0.0.2 via wg1\nports"));
+	assert_non_null(strstr(text, "tunnel = wg0\ntunnel = wg1\n"
+				     "resolver = 10.0.0.2 via wg0\nresolver = 10.0.0.2 via wg1\n"
+				     "endpoint = 192.0.2.9:53/udp\nports"));
 	free(text);
 	policy_fini(&p);
 	assert_false(state_remove_up(&s, "wg"));
@@ -458,8 +475,7 @@ static void test_ups(void **state)
 	assert_string_equal(s.ups[0].link, "wg1");
 	for (unsigned int i = 0; i < STATE_MAX_UPS; i++) {
 		snprintf(name, sizeof(name), "tun%u", i);
-		assert_int_equal(state_put_up(&s, name, NULL, 0),
-				 i < STATE_MAX_UPS - 1 ? 0 : -E2BIG);
+		assert_int_equal(put_up(&s, name, NULL, 0), i < STATE_MAX_UPS - 1 ? 0 : -E2BIG);
 	}
 	assert_true(state_remove_up(&s, "wg1"));
 	state_fini(&s);
@@ -479,7 +495,7 @@ static void test_odd_names(void **state)
 		if (ifname_parse(names[i], name))
 			continue;
 		state_init(&s);
-		assert_int_equal(state_put_up(&s, name, NULL, 0), 0);
+		assert_int_equal(put_up(&s, name, NULL, 0), 0);
 		save(&rd, &s);
 		assert_row(!load(&rd, &back, err), name, "%s", err);
 		assert_row(back.ups_len == 1 && !strcmp(back.ups[0].link, name), name, "is lost");

@@ -183,6 +183,50 @@ static void test_ifname_parse(void **state)
 	}
 }
 
+static void test_tunnel_name(void **state)
+{
+	static const struct {
+		const char *text, *name; /* NULL: refused */
+		uint32_t reqid;
+	} rows[] = {
+		{ "ipsec:any", "ipsec:any", 0 },
+		{ "ipsec:1", "ipsec:1", 1 },
+		{ "ipsec:0000000042", "ipsec:42", 42 },
+		{ "ipsec:999999999", "ipsec:999999999", 999999999 },
+		{ "ipsec:1000000000", NULL, 0 },
+		{ "ipsec:0", NULL, 0 },
+		{ "ipsec:", NULL, 0 },
+		{ "ipsec:0x1", NULL, 0 },
+		{ "ipsec:-1", NULL, 0 },
+		{ "ipsec: 1", NULL, 0 },
+		{ "ipsec:any ", NULL, 0 },
+		{ "ipsec:99999999999999999999", NULL, 0 },
+		{ "wg0:1", NULL, 0 },
+	};
+	char name[IFNAMSIZ], padding[IFNAMSIZ] = "";
+	uint32_t reqid;
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		const char *text = rows[i].text;
+
+		memset(name, 'x', sizeof(name));
+		reqid = 12345;
+		assert_row(!ipsec_parse(text, &reqid) == !!rows[i].name, text, "became %u", reqid);
+		assert_row(!tunnel_name_parse(text, name) == !!rows[i].name, text, "became %.15s",
+			   name);
+		if (!rows[i].name)
+			continue;
+		assert_row(!strcmp(name, rows[i].name) && reqid == rows[i].reqid, text,
+			   "became %s, %u", name, reqid);
+		assert_memory_equal(name + strlen(name), padding, IFNAMSIZ - strlen(name));
+		assert_true(ipsec_is_name(name) && ifname_parse(name, name));
+	}
+	assert_int_equal(tunnel_name_parse("wg0", name), 0);
+	assert_false(ipsec_is_name(name));
+	assert_false(ipsec_is_name("ipsec0"));
+}
+
 static void test_number_parse(void **state)
 {
 	static const struct {
@@ -315,10 +359,11 @@ static void test_proto(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addr_parse),     cmocka_unit_test(test_addr_padding),
-		cmocka_unit_test(test_addr_cmp),       cmocka_unit_test(test_addr_kinds),
-		cmocka_unit_test(test_ifname_parse),   cmocka_unit_test(test_number_parse),
-		cmocka_unit_test(test_duration_parse), cmocka_unit_test(test_proto),
+		cmocka_unit_test(test_addr_parse),   cmocka_unit_test(test_addr_padding),
+		cmocka_unit_test(test_addr_cmp),     cmocka_unit_test(test_addr_kinds),
+		cmocka_unit_test(test_ifname_parse), cmocka_unit_test(test_number_parse),
+		cmocka_unit_test(test_tunnel_name),  cmocka_unit_test(test_duration_parse),
+		cmocka_unit_test(test_proto),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,6 +101,9 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 	case MATCH_PROTOCOL:
 	case MATCH_RAW:
 		fail_msg("of frames only");
+		break;
+	case MATCH_IPSEC:
+		fail_msg("no packet here meets a policy of IPsec");
 	}
 	return false;
 }
