@@ -23,6 +23,8 @@ SERVICES = REPOSITORY / "scripts/service"
 UNIT = SERVICES / "systemd/leakguard.service"
 TOOLS = REPOSITORY / "build/tools/usr/bin"
 SYSTEMD = "/lib/systemd/systemd"
+# As units and scripts name them.
+PROGRAM, EARLY = "/usr/sbin/leakguard", "/usr/lib/leakguard/early"
 UNITS = "/run/systemd/system"
 
 # Nothing is to start but what a test asks for, and nothing outside to change:
@@ -53,6 +55,19 @@ def forget_manager(environment):
     about = ("NOTIFY_SOCKET", "JOURNAL_STREAM", "WATCHDOG_USEC",
              "INVOCATION_ID", "LISTEN_FDS", "container")
     return {k: v for k, v in environment.items() if k not in about}
+
+
+def install(name, lab, program):
+    """A file of scripts/service, with these programs for the installed ones;
+    its path, which is the early script's for all others of the lab."""
+    text = (SERVICES / name).read_text()
+    if name != "early":
+        text = text.replace(EARLY, f"{lab.dir}/early")
+    path = pathlib.Path(lab.dir, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.replace(PROGRAM, program), encoding="ascii")
+    path.chmod(0o755)
+    return str(path)
 
 
 class ControlGroup:

@@ -310,10 +310,10 @@ def test_reload(lab, service):
     assert dig(lab.host, APPROVED.v4).answer == "approved"
     service.guard.configure(
         f"tunnel = tun0\nresolver = {APPROVED.v4}\nresolver = {PUBLIC.v4}\n"
-        "endpoint = vpn.lab.example:1194/udp\n")
+        "endpoint = vpn.lab.example:53/udp\n")
     service.control("reload")
     assert dig(lab.host, PUBLIC.v4).answer == "public"
-    assert re.search(r"198\.18\.0\.\d+ \. udp \. 1194",
+    assert re.search(r"198\.18\.0\.\d+ \. udp \. 53",
                      service.guard.listing())
     service.guard.configure("tunnel = bad name\n")
     assert service.control("reload", check=False).rc
@@ -349,19 +349,14 @@ def test_journal(lab, service):
 def runit(lab, guard):
     if not supervisors.find_runit("runsv"):
         pytest.skip("no runit: scripts/setup test")
-    directory = pathlib.Path(lab.dir, "sv-leakguard")
-    directory.mkdir()
-    script = (supervisors.SERVICES / "runit/run").read_text()
-    guard.run_dir += "-runit"  # as after boot: nobody has lowered it here
-    command = " ".join(guard.command("watch"))
-    assert "exec /usr/sbin/leakguard watch\n" in script
-    run = directory / "run"
-    run.write_text(script.replace("/usr/sbin/leakguard watch", command))
-    run.chmod(0o755)
+    guard.run_dir, guard.config = "/run/leakguard", "/etc/leakguard.conf"
+    supervisors.install("early", lab, guard.program)
+    run = supervisors.install("runit/run", lab, guard.program)
     guard.configure("tunnel = tun0\n")
-    with supervisors.Runit(lab.host, str(directory)) as made:
+    with supervisors.Runit(lab.host, os.path.dirname(run)) as made:
         yield made
-    shutil.rmtree(directory)
+    guard.disable(check=False)
+    subprocess.run(["rm", "-rf", guard.config, guard.run_dir], check=True)
 
 
 def test_runit(lab, guard, runit):
