@@ -6,6 +6,7 @@ changed. What arrived is counted at the provider's end of the link.
 """
 
 import random
+import re
 import time
 
 import pytest
@@ -167,6 +168,33 @@ def test_fragments_while_their_way_changes(lab, guard, counter,
     out = counter.total() - before
     report(record_property, changes=CHANGES // 4, tried=tried, out=out)
     assert out == 0
+
+
+@pytest.mark.parametrize("watch", (False, True), ids=("alone", "watched"))
+def test_a_verdict_that_moves(lab, guard, counter, record_property, watch):
+    """A first IPsec policy takes the verdict behind source NAT, for good."""
+    control(lab, counter, TARGET)
+    moves, out, tried = CHANGES // 20, 0, []
+    for _ in range(moves):
+        guard.enable(watch=watch)
+        before = counter.total()
+        with Load(lab, TARGET) as load:
+            assert verdict_priority(lab) == "srcnat - 1"
+            change(guard, ["up", "--tunnel", "ipsec:9"])
+            assert verdict_priority(lab) == "srcnat + 1"
+            change(guard, ["down", "--tunnel", "ipsec:9"])
+            assert verdict_priority(lab) == "srcnat + 1"
+            tried.append(load.stop())
+        out += counter.total() - before
+        guard.disable()
+    report(record_property, moves=moves, tried=tried[0], out=out)
+    assert out == 0
+
+
+def verdict_priority(lab):
+    listed = lab.host.run(["nft", "list", "chain", "inet", "leakguard",
+                           "postrouting"]).stdout
+    return re.search(r"hook postrouting priority ([^;]+);", listed)[1]
 
 
 # Rules that take their time before they look into the set that matters: the
