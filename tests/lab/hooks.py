@@ -3,7 +3,9 @@ scripts/hooks/README.md, and the queries that each step is judged by."""
 
 import contextlib
 import os
+import pathlib
 import re
+import signal
 import socket
 import threading
 
@@ -11,6 +13,8 @@ import labnet
 import netns
 from guard import REPOSITORY, Guard
 from probes import Probe, fire, make_query, new_label
+from resolvers import TOOLS
+from tunnels import WIREGUARD_PORT, WireguardTunnel
 
 HOOKS = REPOSITORY / "scripts/hooks"
 INSTALLED = "/usr/lib/leakguard"
@@ -123,3 +127,67 @@ def asked_all_the_while(lab):
         netns.wait_until(lambda: asker.sent > 100, "queries are sent")
         asker.stop()
     seen.out = seen.name_traffic()
+
+
+class WireguardClient(WireguardTunnel):
+    """The lab's server, and a client that somebody else brings up as wg0."""
+
+    def __init__(self, lab, guard, port=WIREGUARD_PORT):
+        super().__init__(lab, port=port)
+        self.guard = guard
+
+    def start_server(self):
+        self.server = self._spawn_go(self.lab.vpn, "server", self.far_link)
+        self._configure(self.lab.vpn, self.far_link, "server", "client",
+                        listen=WIREGUARD_PORT)
+        labnet.add_addresses(self.lab.vpn, self.far_link,
+                             f"{labnet.TUNNEL_FAR.v4}/24",
+                             f"{labnet.TUNNEL_FAR.v6}/64")
+
+    def kill_server(self):
+        netns.kill(self.server)
+
+    def handshakes(self):
+        """When the last one was, in seconds; 0 for never."""
+        text = self.lab.host.run(["wg", "show", "wg0", "latest-handshakes"])
+        return int(text.stdout.split()[1]) if text.stdout else 0
+
+    def kill_client(self):
+        """kill -9; where the kernel itself is the client its link goes."""
+        pid = _client_pid()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            self.lab.host.ip("link del wg0")
+        self._wait_gone()
+
+    def remove(self):
+        if self.exists():
+            self.kill_client()
+        if self.server:
+            netns.stop(self.server)
+
+
+def _client_pid():
+    """wireguard-go of the host: it stands on its own."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().split(b"\0")[1:2] == [b"wg0"] and \
+                    (path.parent / "comm").read_text() == "wireguard-go\n":
+                return int(path.parent.name)
+    return None
+
+
+def openresolv(directory):
+    """The directory of Debian's resolvconf(8), a copy that can do without the
+    places it is installed to."""
+    for name in ("sbin/resolvconf", "lib/resolvconf/libc"):
+        text = (TOOLS.parents[1] / name).read_text(encoding="utf-8")
+        path = pathlib.Path(directory, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace(
+            "/lib/resolvconf", f"{directory}/lib/resolvconf").replace(
+            "/sbin/resolvconf", f"{directory}/sbin/resolvconf"),
+            encoding="utf-8")
+        path.chmod(0o755)
+    return f"{directory}/sbin"

@@ -1,6 +1,5 @@
 """wg-quick, the real one, with the lines that scripts/hooks/README.md gives."""
 
-import contextlib
 import os
 import pathlib
 import signal
@@ -10,18 +9,17 @@ import pytest
 import labnet
 import netns
 from clients import dig
-from hooks import (HOOKS, HookedGuard, ask, asked_all_the_while, assert_open,
-                   assert_served, assert_shut)
+from hooks import (HOOKS, HookedGuard, WireguardClient, ask,
+                   asked_all_the_while, assert_open, assert_served,
+                   assert_shut, openresolv)
 from lookups import look_up
-from resolvers import TOOLS
-from tunnels import WIREGUARD_PORT, WireguardTunnel
+from tunnels import WIREGUARD_PORT
 
 SECTION = "WireGuard (wg-quick)"
 ENDPOINT = labnet.VPN_ENDPOINT.v4
 NAME = "gate.vpn.example"
 INSIDE = labnet.RESOLVERS["inside"]
 BROUGHT = {f"{address} via wg0" for address in INSIDE}
-OPENRESOLV = TOOLS.parents[1]
 MARK = 51820  # wg-quick's own, where nothing else has it
 
 
@@ -32,28 +30,13 @@ def guard(lab):
     made.disable(check=False)
 
 
-def openresolv(directory):
-    """resolvconf(8) for wg-quick's DNS=, moved from the places it names."""
-    for name in ("sbin/resolvconf", "lib/resolvconf/libc"):
-        text = (OPENRESOLV / name).read_text(encoding="utf-8")
-        path = pathlib.Path(directory, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text.replace(
-            "/lib/resolvconf", f"{directory}/lib/resolvconf").replace(
-            "/sbin/resolvconf", f"{directory}/sbin/resolvconf"),
-            encoding="utf-8")
-        path.chmod(0o755)
-    return f"{directory}/sbin"
-
-
-class WgQuick(WireguardTunnel):
-    """The client is brought up by wg-quick from /etc/wireguard/wg0.conf; the
-    server is the lab's."""
+class WgQuick(WireguardClient):
+    """Brought up by wg-quick from /etc/wireguard/wg0.conf."""
 
     def __init__(self, lab, guard, *lines, port=WIREGUARD_PORT,
                  endpoint=ENDPOINT, dns=", ".join(INSIDE)):
-        super().__init__(lab, port=port)
-        self.guard, self.path = guard, "/etc/wireguard/wg0.conf"
+        super().__init__(lab, guard, port=port)
+        self.path = "/etc/wireguard/wg0.conf"
         self.bin = openresolv(lab.dir)
         self.configure(f"DNS = {dns}", *lines, endpoint=endpoint)
 
@@ -70,46 +53,16 @@ class WgQuick(WireguardTunnel):
     @property
     def env(self):
         return dict(self.guard.env, PATH=f"{self.bin}:{os.environ['PATH']}",
-                    WG_QUICK_USERSPACE_IMPLEMENTATION="wireguard-go",
-                    WG_ENDPOINT_RESOLUTION_RETRIES="1",
-                    WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD="1")
+                    WG_ENDPOINT_RESOLUTION_RETRIES="1")
 
     def quick(self, verb, check=True):
         return self.lab.host.run(["wg-quick", verb, self.path], check=check,
                                  env=self.env, timeout=60)
 
-    def start_server(self):
-        self.server = self._spawn_go(self.lab.vpn, "server", self.far_link)
-        self._configure(self.lab.vpn, self.far_link, "server", "client",
-                        listen=WIREGUARD_PORT)
-        labnet.add_addresses(self.lab.vpn, self.far_link,
-                             f"{labnet.TUNNEL_FAR.v4}/24",
-                             f"{labnet.TUNNEL_FAR.v6}/64")
-
-    def kill_server(self):
-        netns.kill(self.server)
-
-    def handshakes(self):
-        """When the last one was, in seconds; 0 for never."""
-        text = self.lab.host.run(["wg", "show", "wg0", "latest-handshakes"])
-        return int(text.stdout.split()[1]) if text.stdout else 0
-
-    def kill_client(self):
-        """kill -9; where the kernel itself is the client its link goes."""
-        pid = client_pid()
-        if pid:
-            os.kill(pid, signal.SIGKILL)
-        else:
-            self.lab.host.ip("link del wg0")
-        self._wait_gone()
-
     def remove(self):
         if self.exists():
             self.quick("down", check=False)
-        if self.exists():
-            self.kill_client()
-        if self.server:
-            netns.stop(self.server)
+        super().remove()
         self.forget_rules()
 
     def forget_rules(self):
@@ -125,16 +78,6 @@ class WgQuick(WireguardTunnel):
             host.run(["nft", "delete", "table", family, "wg-quick-wg0"],
                      check=False)
         host.set_resolv_conf("")
-
-
-def client_pid():
-    """wireguard-go that wg-quick started: it stands on its own."""
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if path.read_bytes().split(b"\0")[1:2] == [b"wg0"] and \
-                    (path.parent / "comm").read_text() == "wireguard-go\n":
-                return int(path.parent.name)
-    return None
 
 
 @pytest.fixture
