@@ -310,12 +310,22 @@ void rules_add_fragments(struct builder *b, bool sound)
 	}
 }
 
+/* For a frame only links are tunnels. */
+static bool has_tunnels(const struct builder *b)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->policy->tunnels_len; i++)
+		n += b->rs->family == FAMILY_INET || !ipsec_is_name(b->policy->tunnels[i].name);
+	return n;
+}
+
 /* Mode both, behind a tunnel's name: only approved resolvers. */
 void rules_add_approved_chains(struct builder *b)
 {
 	const bool inet = b->rs->family == FAMILY_INET;
 
-	if (b->policy->mode != POLICY_MODE_BOTH || !b->policy->tunnels_len)
+	if (b->policy->mode != POLICY_MODE_BOTH || !has_tunnels(b))
 		return;
 	rules_add_chain(b, "approved", HOOK_NONE);
 	rules_add_resolvers(b, 4, inet);
