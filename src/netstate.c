@@ -7,6 +7,7 @@ void netstate_fini(struct netstate *ns)
 {
 	free(ns->links);
 	free(ns->routes);
+	free(ns->wides);
 	*ns = (struct netstate){ 0 };
 }
 

@@ -27,11 +27,27 @@ struct route_to {
 	int hops[ROUTE_MAX_HOPS]; /* interface indexes; 0 behind the last: no route */
 };
 
+/*
+ * A route that takes in more than any private network does: a default route, or a
+ * large part of one.  10.0.0.0/8 and fc00::/7 are the largest private ones.
+ */
+#define WIDE_BITS_IPV4 7
+#define WIDE_BITS_IPV6 6
+
+struct wide_route {
+	int link; /* interface index */
+	struct addr dst;
+	unsigned int bits; /* its prefix; 0: a default route */
+	uint32_t table;
+};
+
 struct netstate {
 	struct link *links; /* owned */
 	size_t links_len, links_room;
 	struct route_to *routes; /* owned; in the order they were asked for */
 	size_t routes_len;
+	struct wide_route *wides; /* owned; of those links that were asked for */
+	size_t wides_len, wides_room;
 };
 
 /* Frees what it owns.  Accepts one of all zeros. */

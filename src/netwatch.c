@@ -226,6 +226,111 @@ int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t
 	return 0;
 }
 
+struct wide_search {
+	struct netstate *ns;
+	int link;
+	unsigned char family; /* without IPv6 the kernel answers with IPv4's once more */
+};
+
+static struct wide_route *add_wide(struct netstate *ns)
+{
+	if (ns->wides_len == ns->wides_room) {
+		const size_t room = ns->wides_room ? ns->wides_room * 2 : 16;
+		struct wide_route *wides = realloc(ns->wides, room * sizeof(*wides));
+
+		if (!wides)
+			return NULL;
+		ns->wides = wides;
+		ns->wides_room = room;
+	}
+	return &ns->wides[ns->wides_len++];
+}
+
+static int take_wide(struct nl_msg *msg, void *arg)
+{
+	struct nlmsghdr *nlh = nlmsg_hdr(msg);
+	const struct rtmsg *rtm = nlmsg_data(nlh);
+	const struct wide_search *search = arg;
+	struct rtnl_route *route = NULL;
+	struct wide_route wide = { .link = search->link };
+	const struct nlattr *dst;
+	bool through = false;
+
+	/* Without the kernel's help there may be a million: most go by their header alone. */
+	if (nlh->nlmsg_type != RTM_NEWROUTE || !nlmsg_valid_hdr(nlh, sizeof(*rtm)) ||
+	    rtm->rtm_family != search->family ||
+	    rtm->rtm_type != RTN_UNICAST || rtm->rtm_flags & RTM_F_CLONED ||
+	    rtm->rtm_dst_len > (rtm->rtm_family == AF_INET ? WIDE_BITS_IPV4 : WIDE_BITS_IPV6))
+		return NL_SKIP;
+	wide.bits = rtm->rtm_dst_len;
+	wide.dst.family = rtm->rtm_family;
+	dst = nlmsg_find_attr(nlh, sizeof(*rtm), RTA_DST);
+	if (dst && nla_len(dst) == (int)addr_len(&wide.dst))
+		memcpy(wide.dst.bytes, nla_data(dst), addr_len(&wide.dst));
+	if (rtnl_route_parse(nlh, &route) < 0)
+		return NL_SKIP;
+	wide.table = rtnl_route_get_table(route);
+	for (int i = 0; i < rtnl_route_get_nnexthops(route); i++)
+		through |=
+			rtnl_route_nh_get_ifindex(rtnl_route_nexthop_n(route, i)) == search->link;
+	rtnl_route_put(route);
+	if (through) {
+		struct wide_route *added = add_wide(search->ns);
+
+		if (!added)
+			return -NLE_NOMEM;
+		*added = wide;
+	}
+	return NL_OK;
+}
+
+static int ask_wide(struct nl_sock *sk, const struct wide_search *search)
+{
+	struct rtmsg request = { .rtm_family = search->family };
+	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, NLM_F_DUMP);
+	int err = -NLE_NOMEM;
+
+	if (!msg)
+		return err;
+	if (!nlmsg_append(msg, &request, sizeof(request), NLMSG_ALIGNTO) &&
+	    !nla_put_u32(msg, RTA_OIF, (uint32_t)search->link))
+		err = nl_send_auto(sk, msg);
+	nlmsg_free(msg);
+	return err < 0 ? err : nl_recvmsgs_default(sk);
+}
+
+int netwatch_dump_wide(struct netstate *ns, int link)
+{
+	static const unsigned char families[] = { AF_INET, AF_INET6 };
+	const size_t before = ns->wides_len;
+	struct wide_search search = { .ns = ns, .link = link };
+	const int on = 1;
+	struct nl_sock *sk;
+	int err = open_socket(&sk);
+
+	if (err)
+		return err;
+	/* Refused before Linux 4.20, where take_wide() has to look at all routes. */
+	(void)setsockopt(nl_socket_get_fd(sk), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on,
+			 sizeof(on));
+	nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_wide, &search);
+	nl_socket_modify_cb(sk, NL_CB_FINISH, NL_CB_CUSTOM, take_end, NULL);
+	for (int tries = 0; tries < DUMP_TRIES; tries++) {
+		ns->wides_len = before;
+		err = 0;
+		for (size_t i = 0; err >= 0 && i < sizeof(families); i++) {
+			search.family = families[i];
+			err = ask_wide(sk, &search);
+		}
+		if (err != -NLE_DUMP_INTR)
+			break;
+	}
+	nl_socket_free(sk);
+	if (err < 0)
+		ns->wides_len = before;
+	return errno_of(err);
+}
+
 static int join_groups(struct nl_sock *sk)
 {
 	static const int groups[] = {

@@ -35,6 +35,13 @@ int netwatch_dump_links(struct netstate *ns);
 int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t n);
 
 /*
+ * Add to ns->wides what leads through this link in any routing table.  Of
+ * others' routes the kernel sends none (NETLINK_GET_STRICT_CHK, Linux 4.20), or
+ * they are passed by.  0 or -errno as above; what was there stays.
+ */
+int netwatch_dump_wide(struct netstate *ns, int link);
+
+/*
  * Open a socket that becomes readable when links, addresses, routes, rules or
  * nexthops change.  It does not block, and keeps 1 MiB of events (what
  * net.core.rmem_max allows, without CAP_NET_ADMIN).  What changed before is not
