@@ -4,110 +4,123 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
-#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 #include <linux/xfrm.h>
 
+#include "ask.h"
 #include "netstate.h"
 #include "policy.h"
 
-#define ANSWER_TIMEOUT_S 2 /* the kernel answers at once */
-#define DUMP_TRIES	 4
-#define DUMP_BYTES	 32768 /* the most that the kernel puts into one message of a dump */
+#define DUMP_TRIES 4
 
-/* The first template: what `ipsec out reqid` looks at. */
-static int take_template(const struct nlattr *attr, void *data)
+struct reading {
+	ipsec_found_fn *found;
+	void *ctx;
+};
+
+/* What its attributes say. */
+struct details {
+	const struct xfrm_user_tmpl *first; /* what `ipsec out reqid` looks at; or NULL */
+	bool marked;			    /* only packets that a mark or a device brings */
+};
+
+static int take_detail(const struct nlattr *attr, void *data)
 {
-	const struct xfrm_user_tmpl **first = data;
+	struct details *d = data;
+	struct xfrm_mark mark;
 
-	if (mnl_attr_get_type(attr) == XFRMA_TMPL &&
-	    mnl_attr_get_payload_len(attr) >= sizeof(**first))
-		*first = mnl_attr_get_payload(attr);
+	switch (mnl_attr_get_type(attr)) {
+	case XFRMA_TMPL:
+		if (mnl_attr_get_payload_len(attr) >= sizeof(*d->first))
+			d->first = mnl_attr_get_payload(attr);
+		break;
+	case XFRMA_MARK:
+		if (mnl_attr_get_payload_len(attr) >= sizeof(mark)) {
+			memcpy(&mark, mnl_attr_get_payload(attr), sizeof(mark));
+			d->marked |= mark.m != 0;
+		}
+		break;
+	case XFRMA_IF_ID:
+		if (!mnl_attr_validate(attr, MNL_TYPE_U32))
+			d->marked |= mnl_attr_get_u32(attr) != 0;
+		break;
+	}
 	return MNL_CB_OK;
 }
 
-struct found {
+static int take_policy(const struct nlmsghdr *nlh, void *data)
+{
+	const struct xfrm_userpolicy_info *info = mnl_nlmsg_get_payload(nlh);
+	const struct reading *r = data;
+	struct details d = { .first = NULL };
+	struct ipsec_policy p = { 0 };
+	int err;
+
+	if (nlh->nlmsg_type != XFRM_MSG_NEWPOLICY ||
+	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*info) || info->dir != XFRM_POLICY_OUT ||
+	    info->action != XFRM_POLICY_ALLOW)
+		return MNL_CB_OK;
+	if (mnl_attr_parse(nlh, sizeof(*info), take_detail, &d) < 0 || !d.first ||
+	    d.first->optional)
+		return MNL_CB_OK;
+	p.reqid = d.first->reqid;
+	p.bits = info->sel.prefixlen_d;
+	p.dst.family = info->sel.family;
+	p.whole = !d.marked && !info->sel.proto && !info->sel.sport_mask && !info->sel.dport_mask &&
+		  !info->sel.ifindex;
+	if (p.dst.family == AF_INET || p.dst.family == AF_INET6)
+		memcpy(p.dst.bytes, &info->sel.daddr, addr_len(&p.dst));
+	else
+		p.whole = false;
+	err = r->found(r->ctx, &p);
+	errno = -err;
+	return err ? MNL_CB_ERROR : MNL_CB_OK;
+}
+
+int ipsec_read(ipsec_found_fn *found, void *ctx)
+{
+	_Alignas(struct nlmsghdr) char buf[MNL_NLMSG_HDRLEN];
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct reading r = { found, ctx };
+
+	nlh->nlmsg_type = XFRM_MSG_GETPOLICY;
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	return ask_kernel(NETLINK_XFRM, nlh, take_policy, &r);
+}
+
+struct adding {
 	const struct policy *policy;
 	struct netstate *ns;
 };
 
-static int take_policy(const struct nlmsghdr *nlh, void *data)
+static int add_link(void *ctx, const struct ipsec_policy *found)
 {
-	const struct xfrm_userpolicy_info *policy = mnl_nlmsg_get_payload(nlh);
-	const struct xfrm_user_tmpl *first = NULL;
-	const struct found *found = data;
+	const struct adding *a = ctx;
 	char name[IFNAMSIZ + 8];
 	struct link *link;
 
-	if (nlh->nlmsg_type != XFRM_MSG_NEWPOLICY ||
-	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*policy) || policy->dir != XFRM_POLICY_OUT ||
-	    policy->action != XFRM_POLICY_ALLOW)
-		return MNL_CB_OK;
-	if (mnl_attr_parse(nlh, sizeof(*policy), take_template, &first) < 0 || !first ||
-	    first->optional)
-		return MNL_CB_OK;
 	/* One of 0 or of ten digits has no name of its own; "ipsec:any" has them all. */
-	snprintf(name, sizeof(name), "ipsec:%u", first->reqid < 1000000000 ? first->reqid : 0);
-	if (!policy_is_tunnel(found->policy, name) || netstate_link_named(found->ns, name))
-		return MNL_CB_OK;
-	link = netstate_add_link(found->ns);
-	if (!link) {
-		errno = ENOMEM;
-		return MNL_CB_ERROR;
-	}
-	*link = (struct link){ .index = -(int)found->ns->links_len, .kind = "xfrm", .up = true };
+	snprintf(name, sizeof(name), "ipsec:%u", found->reqid < 1000000000 ? found->reqid : 0);
+	if (!policy_is_tunnel(a->policy, name) || netstate_link_named(a->ns, name))
+		return 0;
+	link = netstate_add_link(a->ns);
+	if (!link)
+		return -ENOMEM;
+	*link = (struct link){ .index = -(int)a->ns->links_len, .kind = "xfrm", .up = true };
 	memcpy(link->name, name, IFNAMSIZ);
-	return MNL_CB_OK;
-}
-
-static int dump(struct mnl_socket *sk, struct found *found)
-{
-	char buf[DUMP_BYTES];
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	ssize_t n;
-	int more = MNL_CB_OK;
-
-	nlh->nlmsg_type = XFRM_MSG_GETPOLICY;
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	if (mnl_socket_sendto(sk, nlh, nlh->nlmsg_len) < 0)
-		return -errno;
-	while (more == MNL_CB_OK) {
-		n = mnl_socket_recvfrom(sk, buf, sizeof(buf));
-		if (n < 0)
-			return -errno;
-		more = mnl_cb_run(buf, (size_t)n, 0, mnl_socket_get_portid(sk), take_policy, found);
-	}
-	return more == MNL_CB_ERROR ? -errno : 0;
-}
-
-/* A socket for each try: what is left of a dump that was interrupted goes with it. */
-static int try_dump(struct found *found)
-{
-	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
-	struct mnl_socket *sk = mnl_socket_open2(NETLINK_XFRM, SOCK_CLOEXEC);
-	int err;
-
-	if (!sk)
-		return -errno;
-	if (mnl_socket_bind(sk, 0, MNL_SOCKET_AUTOPID) < 0 ||
-	    setsockopt(mnl_socket_get_fd(sk), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)))
-		err = -errno;
-	else
-		err = dump(sk, found);
-	mnl_socket_close(sk);
-	return err;
+	return 0;
 }
 
 void ipsec_add_links(const struct policy *p, struct netstate *ns)
 {
-	struct found found = { p, ns };
+	struct adding adding = { p, ns };
 	const size_t before = ns->links_len;
 	int err = policy_has_ipsec(p) ? -EINTR : 0;
 
 	for (int i = 0; err == -EINTR && i < DUMP_TRIES; i++) {
 		ns->links_len = before;
-		err = try_dump(&found);
+		err = ipsec_read(add_link, &adding);
 	}
 	if (err)
 		ns->links_len = before;
