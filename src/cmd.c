@@ -4,8 +4,9 @@
 #include <stddef.h>
 
 const struct command commands[] = {
-	{ "enable", cmd_enable, CMD_TAKES_KEYS | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH,
-	  "[OPTION]...", "Raise the guard; returns once the kernel has confirmed it" },
+	{ "enable", cmd_enable,
+	  CMD_TAKES_KEYS | CMD_TAKES_AUTO | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH, "[OPTION]...",
+	  "Raise the guard; returns once the kernel has confirmed it" },
 	{ "disable", cmd_disable, 0, "", "Lower the guard: the only way rules are removed" },
 	{ "up", cmd_up,
 	  CMD_TAKES_TUNNEL | CMD_TAKES_RESOLVER | CMD_TAKES_ENDPOINT | CMD_TAKES_NO_WATCH,
@@ -15,8 +16,10 @@ const struct command commands[] = {
 	  "From a VPN's down hook: tunnel and resolvers are gone; the guard stays" },
 	{ "status", cmd_status, CMD_TAKES_JSON, "[--json]",
 	  "What is in force, what was blocked, what looks wrong" },
-	{ "rules", cmd_rules, CMD_TAKES_KEYS, "[OPTION]...",
+	{ "rules", cmd_rules, CMD_TAKES_KEYS | CMD_TAKES_AUTO, "[OPTION]...",
 	  "Print, in nft's syntax, what enable would install; needs no root" },
+	{ "suggest", cmd_suggest, 0, "",
+	  "Print a configuration from what runs now, with the reason for each line" },
 	{ "reload", cmd_reload, 0, "", "Read the configuration again; a bad one changes nothing" },
 	{ "pause", cmd_pause, CMD_TAKES_WORD, "DURATION",
 	  "Let all name traffic out for 90, 90s, 5m or 1h; the kernel itself ends it" },

@@ -47,6 +47,7 @@ enum cmd_takes {
 	CMD_TAKES_UNTIL_DISABLE = 1 << 6,
 	CMD_TAKES_WORD = 1 << 7,     /* one, behind the options */
 	CMD_TAKES_ENDPOINT = 1 << 8, /* --endpoint */
+	CMD_TAKES_AUTO = 1 << 9,     /* --tunnel auto */
 };
 
 struct command {
@@ -91,6 +92,14 @@ int cmd_resume(const struct cmdline *cl);
 int cmd_watch(const struct cmdline *cl);
 int cmd_rules(const struct cmdline *cl);
 int cmd_status(const struct cmdline *cl);
+int cmd_suggest(const struct cmdline *cl);
+
+/*
+ * Put the names of the links that are tunnels now in place of `--tunnel auto`,
+ * for a command that takes it, and say which; a copy of the command line else.
+ * Returns a cmd_exit; what failed has been said.
+ */
+int cmd_find_tunnels(const struct cmdline *given, struct cmdline *ret_cl);
 
 /*
  * Fill the state from a configuration file and options: what enable, rules and

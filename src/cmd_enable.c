@@ -86,10 +86,15 @@ static int change_policy(struct session *ss, struct state *after, bool dry_run)
 int cmd_enable(const struct cmdline *cl)
 {
 	char text[CONFIG_ERR];
+	struct cmdline found;
 	struct session ss;
 	struct state after;
-	int err, status = CMD_EXIT_FAILED;
+	int err, status = cmd_find_tunnels(cl, &found);
 
+	if (status != CMD_EXIT_DONE)
+		return status;
+	cl = &found;
+	status = CMD_EXIT_FAILED;
 	state_init(&after);
 	after.no_watch = cl->no_watch;
 	err = cmd_read_policy(&after, cl->config, cl->overrides, cl->overrides_len, text);

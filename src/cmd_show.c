@@ -20,10 +20,15 @@ int cmd_rules(const struct cmdline *cl)
 {
 	char text[CONFIG_ERR];
 	struct fwsock fs = { 0 };
+	struct cmdline found;
 	struct state s;
 	struct plan plan;
-	int err, status = CMD_EXIT_USAGE;
+	int err, status = cmd_find_tunnels(cl, &found);
 
+	if (status != CMD_EXIT_DONE)
+		return status;
+	cl = &found;
+	status = CMD_EXIT_USAGE;
 	state_init(&s);
 	err = cmd_read_policy(&s, cl->config, cl->overrides, cl->overrides_len, text);
 	if (!err) {

@@ -41,7 +41,11 @@ static int parse_tunnel(struct policy *p, const char *value, const char **reterr
 	struct tunnel t = { .prefix = false };
 	int err = 0;
 
-	if (!ipsec_is_name(value)) {
+	if (!strcmp(value, "auto")) {
+		*reterr_expects =
+			"the name of a link: only enable and rules look for one, by --tunnel auto";
+		err = -EINVAL;
+	} else if (!ipsec_is_name(value)) {
 		err = parse_links(value, &t, reterr_expects);
 	} else if (tunnel_name_parse(value, t.name)) {
 		*reterr_expects =

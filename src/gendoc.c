@@ -242,6 +242,21 @@ static void bash_values(struct page *page, const char *arg)
 	}
 }
 
+/* Links are not all that `--tunnel` takes there. */
+static void bash_auto(struct page *page, const char *arg)
+{
+	const char *bar = "";
+
+	(void)page, (void)arg;
+	fputs("\t[[ $prev == --tunnel && $command == @(", stdout);
+	for (const struct command *c = commands; c->name; c++)
+		if (c->takes & CMD_TAKES_AUTO) {
+			printf("%s%s", bar, c->name);
+			bar = "|";
+		}
+	puts(") ]] && links+=' auto'");
+}
+
 /* The word of a command that takes one: its synopsis is that word's placeholder. */
 static void bash_words(struct page *page, const char *arg)
 {
@@ -269,7 +284,9 @@ static void print_zsh(const char *text)
 /* What _arguments does for an argument of this placeholder. */
 static void print_zsh_action(const char *placeholder)
 {
-	if (!strcmp(placeholder, "IF"))
+	if (!strcmp(placeholder, "IF|auto"))
+		fputs("_leakguard_tunnels", stdout);
+	else if (!strcmp(placeholder, "IF"))
 		fputs("_leakguard_links", stdout);
 	else if (!strcmp(placeholder, "FILE"))
 		fputs("_files", stdout);
@@ -327,8 +344,12 @@ static void zsh_options(struct page *page, const char *arg)
 		printf("\t%s) options+=(\n", c->name);
 		for (const struct config_key *k = config_keys; k->name; k++)
 			if (cmd_takes_key(c, k))
-				print_zsh_option(k->name, 0, k->arg, k->values, k->repeats,
-						 k->help);
+				print_zsh_option(k->name, 0,
+						 c->takes & CMD_TAKES_AUTO &&
+								 !strcmp(k->name, "tunnel") ?
+							 "IF|auto" :
+							 k->arg,
+						 k->values, k->repeats, k->help);
 		for (const struct cmd_option *o = cmd_options; o->name; o++)
 			if (o->takes & c->takes)
 				print_zsh_option(o->name, 0, o->arg, NULL, false, o->help);
@@ -357,6 +378,7 @@ static const struct {
 	{ "bash-global-options", bash_global_options },
 	{ "bash-options", bash_options },
 	{ "bash-values", bash_values },
+	{ "bash-auto", bash_auto },
 	{ "bash-words", bash_words },
 	{ "zsh-commands", zsh_commands },
 	{ "zsh-global-options", zsh_global_options },
