@@ -83,6 +83,39 @@ static int change_policy(struct session *ss, struct state *after, bool dry_run)
 	return change_commit(ss, after, dry_run);
 }
 
+/* Whether an address of a name, which lookups[from] is the first of, stands before this one. */
+static bool is_told(const struct state *s, size_t from, size_t at)
+{
+	for (size_t i = from; i < at; i++)
+		if (!strcmp(s->lookups[i].host.name, s->lookups[at].host.name) &&
+		    !addr_cmp(&s->lookups[i].addr, &s->lookups[at].addr))
+			return true;
+	return false;
+}
+
+/* A client that connects by name cannot ask for it any more. */
+static void print_lookups(const struct state *s)
+{
+	char text[ADDR_TEXT];
+
+	for (size_t i = 0; i < s->lookups_len; i++) {
+		const char *name = s->lookups[i].host.name;
+		size_t first = 0, shown = 0;
+
+		while (strcmp(s->lookups[first].host.name, name))
+			first++;
+		if (first < i)
+			continue;
+		printf("%s is", name);
+		for (size_t k = i; k < s->lookups_len; k++)
+			if (!strcmp(s->lookups[k].host.name, name) && !is_told(s, i, k))
+				printf("%s %s", shown++ ? "," : "",
+				       addr_format(&s->lookups[k].addr, text));
+		printf("; for a client that connects by name, in /etc/hosts: %s %s\n",
+		       addr_format(&s->lookups[i].addr, text), name);
+	}
+}
+
 int cmd_enable(const struct cmdline *cl)
 {
 	char text[CONFIG_ERR];
@@ -105,6 +138,8 @@ int cmd_enable(const struct cmdline *cl)
 		log_error("out of memory");
 	} else if (!change_open(&ss, cl)) {
 		status = change_policy(&ss, &after, cl->dry_run);
+		if (status == CMD_EXIT_DONE)
+			print_lookups(&after);
 		session_close(&ss);
 	}
 	state_fini(&after);
