@@ -110,12 +110,14 @@ class Resolver:
 
 
 class SlowResolver:
-    """Answers over UDP after `delay_s`: the classic cause of a fallback."""
+    """Answers over UDP after `delay_s`: the classic cause of a fallback.
+    With `answer` every name has that address."""
 
-    def __init__(self, namespace, address, delay_s, tag="slow"):
+    def __init__(self, namespace, address, delay_s, tag="slow", answer=None):
         script = pathlib.Path(__file__).with_name("slow_resolver.py")
         self.process = namespace.popen(
-            ["/usr/bin/python3", script, address, delay_s, ANSWERS[tag]],
+            ["/usr/bin/python3", script, address, delay_s,
+             answer or ANSWERS[tag]],
             stdout=subprocess.PIPE)
         ready = self.process.stdout.readline()
         if ready != b"ready\n":

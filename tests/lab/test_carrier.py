@@ -1,36 +1,19 @@
 """S3: the VPN's carrier on a guarded port, by address, by mark and by name."""
 
-import pathlib
 import re
-import subprocess
 
 import pytest
 
 import labnet
-import netns
 from clients import dig
 from lookups import resolv_conf
+from resolvers import SlowResolver
 
 NAME = "gate.vpn.example"
 ENDPOINT = labnet.VPN_ENDPOINT.v4
 OTHER_ENDPOINT = "100.64.0.9"
 NAME_SERVER = "198.51.100.54"
 MARK = 0x51
-SLOW_RESOLVER = pathlib.Path(__file__).with_name("slow_resolver.py")
-
-
-class NameServer:
-    """Every name has this address, and answers come at once."""
-
-    def __init__(self, namespace, address, answer):
-        self.process = namespace.popen(
-            ["/usr/bin/python3", SLOW_RESOLVER, address, 0, answer],
-            stdout=subprocess.PIPE)
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def stop(self):
-        netns.stop(self.process)
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +26,7 @@ def lab():
 @pytest.fixture
 def name_server(lab):
     """The provider's, which knows the VPN's endpoint by name."""
-    server = NameServer(lab.isp, NAME_SERVER, ENDPOINT)
+    server = SlowResolver(lab.isp, NAME_SERVER, 0, answer=ENDPOINT)
     lab.host.set_resolv_conf(resolv_conf(NAME_SERVER,
                                          options="timeout:1 attempts:1"))
     yield server
@@ -141,7 +124,8 @@ def test_name_is_looked_up_anew_through_the_tunnel(lab, guard, name_server,
     guard.enable(tunnel=tunnel.link, endpoint=f"{NAME}:53/udp")
     assert endpoints(guard) == [f"{ENDPOINT}:53/udp"]
     tunnel.up()
-    server = NameServer(lab.vpn, labnet.TUNNEL_FAR.v4, OTHER_ENDPOINT)
+    server = SlowResolver(lab.vpn, labnet.TUNNEL_FAR.v4, 0,
+                          answer=OTHER_ENDPOINT)
     lab.host.set_resolv_conf(resolv_conf(labnet.TUNNEL_FAR.v4))
     try:
         with lab.watch(lab.host) as seen:
