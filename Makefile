@@ -160,7 +160,7 @@ install: all
 	install -D -m 644 $(BUILD)/leakguard.bash '$(DESTDIR)$(BASHCOMPDIR)/leakguard'
 	install -D -m 644 -t '$(DESTDIR)$(ZSHCOMPDIR)' $(BUILD)/_leakguard
 	install -D -m 755 -t '$(DESTDIR)$(LIBDIR)' $(HOOKS:%=scripts/hooks/%) $(EARLY:%=scripts/service/%)
-	chmod -x '$(DESTDIR)$(LIBDIR)/hook.sh'
+	chmod 644 '$(DESTDIR)$(LIBDIR)/hook.sh'
 	cd '$(DESTDIR)$(LIBDIR)' && sed -i '$(PLACES)' $(HOOKS) $(EARLY)
 ifneq ($(SYSTEMD_UNITDIR),)
 	install -D -m 644 -t '$(DESTDIR)$(SYSTEMD_UNITDIR)' $(UNITS:%=scripts/service/systemd/%)
