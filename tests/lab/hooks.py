@@ -43,7 +43,7 @@ class HookedGuard(Guard):
     def env(self):
         return dict(os.environ, LEAKGUARD=self.wrapper)
 
-    def readme(self, section, number=0):
+    def readme(self, section, number=0, hooks=HOOKS):
         """One of a section's indented pieces, for this machine."""
         text = (HOOKS / "README.md").read_text(encoding="utf-8")
         part = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text,
@@ -51,7 +51,7 @@ class HookedGuard(Guard):
         piece = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", part,
                            re.M)[number]
         return re.sub("^    ", "", piece.strip("\n"), flags=re.M).replace(
-            INSTALLED, str(HOOKS)).replace(PROGRAM, self.wrapper)
+            INSTALLED, str(hooks)).replace(PROGRAM, self.wrapper)
 
     def says(self):
         """(state, {tunnels that are there}, {resolvers with their link})"""
@@ -97,7 +97,7 @@ class Asker(threading.Thread):
 
     def __init__(self, lab):
         super().__init__(daemon=True)
-        self.lab, self.sent, self._ending = lab, 0, threading.Event()
+        self.lab, self.asked, self._ending = lab, 0, threading.Event()
 
     def run(self):
         with self.lab.host.inside(), \
@@ -106,14 +106,13 @@ class Asker(threading.Thread):
             inside = labnet.RESOLVERS["inside"]
             while not self._ending.wait(0.001):
                 for sock, address in zip((v4, v6), inside, strict=True):
-                    with contextlib.suppress(OSError):
+                    self.asked += 1
+                    with contextlib.suppress(OSError):  # the guard's refusal
                         sock.sendto(make_query(new_label()), (address, 53))
-                        self.sent += 1
 
     def stop(self):
         self._ending.set()
         self.join(5)
-        return self.sent
 
 
 @contextlib.contextmanager
@@ -124,7 +123,7 @@ def asked_all_the_while(lab):
     with lab.watch(lab.host) as seen:
         asker.start()
         yield seen
-        netns.wait_until(lambda: asker.sent > 100, "queries are sent")
+        netns.wait_until(lambda: asker.asked > 100, "queries are sent")
         asker.stop()
     seen.out = seen.name_traffic()
 
