@@ -1,12 +1,11 @@
 """strongSwan at both ends of a tunnel, with ESP in user space.
 
-Its plug-in kernel-libipsec needs nothing of the kernel but a tun device, ipsec0.
+Its plug-in kernel-libipsec needs nothing of the kernel but a tun device, ipsec0,
+which lives as long as charon.
 """
 
 import os
 import pathlib
-import re
-import signal
 import subprocess
 
 import labnet
@@ -14,19 +13,23 @@ import netns
 from resolvers import find_tool
 
 LINK = "ipsec0"
-MARK = "0x42"  # what charon sends itself goes past its own routes
+# The gateway wants an address of its own in each. Not all of the world: what the
+# lab sends to tell the end of a capture would go into the tunnel as well.
+NETWORKS = ("10.64.0.0/16", "fd64::/16")
+MARK = "0x42"  # what charon itself sends goes past its own routes
+PLUGINS = ("random nonce openssl pem pkcs1 x509 pubkey kdf hmac socket-default "
+           "kernel-libipsec kernel-netlink vici updown resolve").split()
 
-# Compiled in are the plug-ins' place alone; all else is named here.
+# Compiled in is the plug-ins' place alone; all else is named here.
 DAEMON = """
 charon {{
-    load = random nonce openssl pem pkcs1 x509 pubkey kdf hmac socket-default \
-kernel-libipsec kernel-netlink vici updown attr {plugins}
-    piddir = {directory}
-    retransmit_timeout = 1
+    load_modular = yes
+    retransmit_timeout = 0.5
     retransmit_tries = 2
     delete_rekeyed_delay = 1
     {settings}
     plugins {{
+        {load}
         vici {{
             socket = unix://{directory}/vici
         }}
@@ -36,18 +39,18 @@ kernel-libipsec kernel-netlink vici updown attr {plugins}
         socket-default {{
             fwmark = {mark}
         }}
-        updown {{
-            dns_handler = yes
+        resolve {{
+            file = {directory}/resolv.conf
         }}
     }}
     filelog {{
         log {{
             path = {directory}/log
             flush_line = yes
-            default = 1
         }}
     }}
 }}
+{more}
 """
 SECRETS = """
 secrets {
@@ -61,35 +64,39 @@ secrets {
 class Daemon:
     """A charon in a namespace."""
 
-    def __init__(self, lab, namespace, settings="", plugins=""):
+    def __init__(self, lab, namespace):
         self.namespace = namespace
         self.directory = pathlib.Path(f"{lab.dir}/charon-{namespace.name}")
         self.directory.mkdir(exist_ok=True)
-        self.settings, self.plugins = settings, plugins
+        self.env = dict(os.environ,
+                        STRONGSWAN_CONF=str(self.directory / "strongswan.conf"))
         self.process = None
 
-    def start(self, configuration):
+    def start(self, connections, settings="", more=""):
+        """SETTINGS of charon, and MORE files of strongswan.d."""
         for name in ("vici", "log"):
             (self.directory / name).unlink(missing_ok=True)
-        conf = self.directory / "strongswan.conf"
-        conf.write_text(DAEMON.format(
-            directory=self.directory, mark=MARK, settings=self.settings,
-            plugins=self.plugins), encoding="ascii")
-        (self.directory / "swanctl.conf").write_text(
-            configuration + SECRETS, encoding="utf-8")
+        (self.directory / "strongswan.conf").write_text(DAEMON.format(
+            directory=self.directory, mark=MARK, settings=settings, more=more,
+            load="\n".join(f"{name} {{\n load = yes\n}}" for name in PLUGINS)),
+            encoding="ascii")
         self.process = self.namespace.popen(
-            [find_tool("charon-systemd")],
-            env=dict(os.environ, STRONGSWAN_CONF=str(conf)),
+            [find_tool("charon-systemd")], env=self.env,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        netns.wait_until((self.directory / "vici").exists, "charon listens", 20)
-        self.swanctl("--load-all", "--file", self.directory / "swanctl.conf")
+        netns.wait_until(
+            lambda: self.swanctl("--stats", check=False).rc == 0,
+            "charon listens", 20, 0.1)
+        self.load(connections)
+
+    def load(self, connections):
+        path = self.directory / "swanctl.conf"
+        path.write_text(connections + SECRETS, encoding="utf-8")
+        self.swanctl("--load-all", "--file", path)
 
     def swanctl(self, *args, check=True, timeout=20):
         return self.namespace.run(
             ["swanctl", *args, "--uri", f"unix://{self.directory}/vici"],
-            env=dict(os.environ,
-                     STRONGSWAN_CONF=str(self.directory / "strongswan.conf")),
-            check=check, timeout=timeout)
+            env=self.env, check=check, timeout=timeout)
 
     @property
     def log(self):
@@ -102,3 +109,70 @@ class Daemon:
 
     def kill(self):
         netns.kill(self.process)
+
+
+def server(dns, pools=labnet.TUNNEL_HOST):
+    """A gateway that hands out one address and one resolver by family."""
+    return f"""
+connections {{
+    gateway {{
+        version = 2
+        local_addrs = {labnet.VPN_ENDPOINT.v4}
+        pools = v4, v6
+        local {{
+            auth = psk
+            id = vpn.lab.example
+        }}
+        remote {{
+            auth = psk
+        }}
+        children {{
+            net {{
+                local_ts = 0.0.0.0/0, ::/0
+            }}
+        }}
+    }}
+}}
+pools {{
+    v4 {{
+        addrs = {pools.v4}/32
+        dns = {dns.v4}
+    }}
+    v6 {{
+        addrs = {pools.v6}/128
+        dns = {dns.v6}
+    }}
+}}
+"""
+
+
+def client(updown, identity="client.lab.example", children=None):
+    """UPDOWN: the line for each child; CHILDREN: {name: what is behind them}."""
+    children = children or {"net": ", ".join(NETWORKS)}
+    text = "".join(f"""
+            {name} {{
+                remote_ts = {networks}
+                {updown}
+                dpd_action = clear
+                start_action = none
+            }}""" for name, networks in children.items())
+    return f"""
+connections {{
+    vpn {{
+        version = 2
+        remote_addrs = {labnet.VPN_ENDPOINT.v4}
+        vips = 0.0.0.0, ::
+        dpd_delay = 1
+        local {{
+            auth = psk
+            id = "{identity}"
+        }}
+        remote {{
+            auth = psk
+            id = vpn.lab.example
+        }}
+        children {{{text}
+        }}
+    }}
+}}
+"""
