@@ -242,6 +242,51 @@ def test_carrier_on_a_guarded_port(lab, guard, make_client, hook_lines):
     assert_shut(lab)
 
 
+def test_carriers_of_all_peers(lab, guard, make_client, hook_lines):
+    """Over IPv6 too; of those on other ports nothing need be known."""
+    client = make_client(*hook_lines)
+    with open(client.path, "a", encoding="ascii") as file:
+        for number, endpoint in enumerate((
+                "[2001:db8:64::9]:853", "100.64.0.9:53", "100.64.0.8:5353",
+                None)):
+            key = WireguardClient(lab, guard).keys["server"][1]
+            file.write(f"[Peer]\nPublicKey = {key}\n"
+                       f"AllowedIPs = 10.66.0.{number}/32\n")
+            file.write(f"Endpoint = {endpoint}\n" if endpoint else "")
+    client.quick("up")
+    mark = f"udp,mark={MARK:#x}"
+    assert {f"100.64.0.9:53/{mark}", f"[2001:db8:64::9]:853/{mark}"} == {
+        endpoint for endpoint in guard.status()["policy"]["endpoints"]
+        if ":53/" in endpoint or ":853/" in endpoint}
+
+
+def test_only_its_resolvers_in_mode_both(lab, guard, make_client, hook_lines):
+    public = labnet.RESOLVERS["public"].v4
+    client = make_client(*hook_lines)
+    client.start_server()
+    for mode, answer in (("either", "public"), ("both", None)):
+        guard.configure(f"mode = {mode}\n")
+        guard.enable(watch=True)
+        client.quick("up")
+        netns.wait_until(client.handshakes, "a handshake", 20)
+        assert_served(lab)
+        assert dig(lab.host, public).answer == answer
+        client.quick("down")
+
+
+def test_configuration_elsewhere(lab, guard, make_client, hook_lines):
+    """Named behind %i; the file of that name in /etc/wireguard is not read."""
+    client = make_client(dns="192.0.2.9")
+    client.path = f"{lab.dir}/wg0.conf"
+    client.configure(f"DNS = {', '.join(INSIDE)}",
+                     *(line.replace("%i", f"%i {client.path}")
+                       for line in hook_lines))
+    client.quick("up")
+    assert guard.says() == ("GUARDED", {"wg0"}, BROUGHT)
+    client.quick("down")
+    assert guard.says() == ("LOCKED", set(), set())
+
+
 # --- an endpoint that is a name ---
 
 def named(guard, make_client, *lines):
