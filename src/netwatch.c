@@ -98,7 +98,7 @@ static int take_end(struct nl_msg *msg, void *arg)
 	(void)arg;
 	if (nlmsg_datalen(nlh) >= (int)sizeof(err))
 		memcpy(&err, nlmsg_data(nlh), sizeof(err));
-	return err < 0 ? -NLE_FAILURE : NL_STOP;
+	return err == -ENODEV ? -NLE_NODEV : err < 0 ? -NLE_FAILURE : NL_STOP;
 }
 
 static int ask_links(struct nl_sock *sk)
@@ -258,8 +258,8 @@ static int take_wide(struct nl_msg *msg, void *arg)
 
 	/* Without the kernel's help there may be a million: most go by their header alone. */
 	if (nlh->nlmsg_type != RTM_NEWROUTE || !nlmsg_valid_hdr(nlh, sizeof(*rtm)) ||
-	    rtm->rtm_family != search->family ||
-	    rtm->rtm_type != RTN_UNICAST || rtm->rtm_flags & RTM_F_CLONED ||
+	    rtm->rtm_family != search->family || rtm->rtm_type != RTN_UNICAST ||
+	    rtm->rtm_flags & RTM_F_CLONED ||
 	    rtm->rtm_dst_len > (rtm->rtm_family == AF_INET ? WIDE_BITS_IPV4 : WIDE_BITS_IPV6))
 		return NL_SKIP;
 	wide.bits = rtm->rtm_dst_len;
@@ -328,7 +328,7 @@ int netwatch_dump_wide(struct netstate *ns, int link)
 	nl_socket_free(sk);
 	if (err < 0)
 		ns->wides_len = before;
-	return errno_of(err);
+	return err == -NLE_NODEV ? 0 : errno_of(err); /* it has gone, and its routes with it */
 }
 
 static int join_groups(struct nl_sock *sk)

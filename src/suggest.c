@@ -377,7 +377,10 @@ static void print_server(struct writing *w, size_t i)
 		say(w,
 		    "%s: %s %s, outside of the tunnels: whoever runs the network there would see each name, so it stays closed.",
 		    s->source, how, links);
-		put_resolver(w, &s->addr, is_writable(links) ? links : "any", true);
+		/* Not several links, nor one whose name is a word here. */
+		put_resolver(w, &s->addr,
+			     is_writable(links) && strcmp(links, "any") != 0 ? links : "tunnel",
+			     true);
 	}
 }
 

@@ -349,6 +349,11 @@ zsh_offers_durations() {
 		zsh_arguments enable | grep -q '^--pause-max=.*:DURATION:(90s 5m 1h)$'
 }
 
+zsh_offers_auto() {
+	zsh_arguments enable | grep -q '^\*--tunnel=.*:_leakguard_tunnels$' &&
+		zsh_arguments up | grep -q '^\*--tunnel=.*:IF:_leakguard_links$'
+}
+
 # --- all of it ---
 
 commands=$("$leakguard" -h | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' | tr '\n' ' ')
@@ -391,6 +396,10 @@ for command in $commands; do
 done
 check "bash: global options" offers "--run-dir" leakguard --r
 check "bash: links" offers_links
+check "bash: links, auto" offers_among auto leakguard enable --tunnel ''
+check "bash: links, auto of rules" offers_among auto leakguard rules --tunnel = a
+check "bash: links, no auto of hooks" offers_no auto leakguard up --tunnel ''
+check "bash: links, no auto inside" offers_no auto leakguard enable --inside ''
 check "bash: values" offers "either both" leakguard enable --mode ''
 check "bash: values, --mode=bo" offers both leakguard enable --mode = bo
 check "bash: values, --mode=" offers "either both" leakguard enable --mode =
@@ -409,6 +418,7 @@ if command -v zsh >/dev/null; then
 		check "zsh: options of $command" zsh_offers_options_of "$command"
 	done
 	check "zsh: durations" zsh_offers_durations
+	check "zsh: links, auto" zsh_offers_auto
 else
 	skip "zsh" "it is not installed"
 fi

@@ -30,6 +30,8 @@ static void test_good_values(void **state)
 	} rows[] = {
 		{ "tunnel", "wg0", NULL },
 		{ "tunnel", "tun*", NULL },
+		{ "tunnel", "auto*", NULL },
+		{ "tunnel", "auto0", NULL },
 		{ "tunnel", "fifteen-bytes-x", NULL },
 		{ "tunnel", "fifteen-bytes-x*", NULL },
 		{ "tunnel", "lon0", NULL },
@@ -117,6 +119,8 @@ static void test_bad_values(void **state)
 	static const struct {
 		const char *key, *value, *expected;
 	} rows[] = {
+		{ "tunnel", "auto",
+		  "expected the name of a link: only enable and rules look for one, by --tunnel auto" },
 		{ "tunnel", "", IFNAME },
 		{ "tunnel", "sixteen-bytes-xx", IFNAME },
 		{ "tunnel", "sixteen-bytes-xx*", IFNAME },

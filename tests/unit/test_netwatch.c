@@ -75,6 +75,18 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 	return len;
 }
 
+/* A kernel before 4.20 sends all routes, whatever was asked for. */
+static bool no_strict_check;
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	if (no_strict_check && level == SOL_NETLINK && name == NETLINK_GET_STRICT_CHK) {
+		errno = ENOPROTOOPT;
+		return -1;
+	}
+	return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+}
+
 /* --- a namespace, and things that happen in it --- */
 
 static bool enter_namespace(void)
@@ -448,6 +460,73 @@ static void test_dump_links(void **state)
 	netstate_fini(&found);
 }
 
+/* "DST/BITS" of each, in the order of the dump. */
+static void assert_wides(const struct netstate *found, const char *expected)
+{
+	char text[256] = "", addr[ADDR_TEXT];
+	size_t len = 0;
+
+	for (size_t i = 0; i < found->wides_len; i++) {
+		const struct wide_route *w = &found->wides[i];
+
+		assert_int_equal(w->link, if_nametoindex("lo"));
+		assert_int_equal(w->table, RT_TABLE_MAIN);
+		len += (size_t)snprintf(text + len, sizeof(text) - len, " %s/%u",
+					addr_format(&w->dst, addr), w->bits);
+	}
+	assert_string_equal(text, expected);
+}
+
+static void test_dump_wide(void **state)
+{
+	static const struct {
+		const char *dst;
+		unsigned char bits;
+	} routes[] = { { "0.0.0.0", 1 },    { "64.0.0.0", 2 }, { "10.0.0.0", 8 },
+		       { "192.0.2.1", 32 }, { "2000::", 3 },   { "fc00::", 7 } };
+	const int lo = (int)if_nametoindex("lo");
+	struct netstate found = { 0 };
+	const char *wide;
+
+	(void)state;
+	need_namespace();
+	wide = ns.ipv6 ? " 0.0.0.0/1 64.0.0.0/2 2000::/3" : " 0.0.0.0/1 64.0.0.0/2";
+	for (size_t i = 0; i < LEN(routes) - (ns.ipv6 ? 0 : 2); i++) {
+		const struct addr dst = parsed(routes[i].dst);
+
+		change_route(RTM_NEWROUTE, &dst, routes[i].bits);
+	}
+	for (int old = 0; old < 2; old++) {
+		no_strict_check = old;
+		assert_int_equal(netwatch_dump_wide(&found, lo), 0);
+		assert_wides(&found, wide);
+		/* Of another link there are none, and what was there stays. */
+		assert_int_equal(netwatch_dump_wide(&found, lo + 1000), 0);
+		assert_wides(&found, wide);
+		netstate_fini(&found);
+
+		fault = FAULT_INTERRUPTED;
+		faults_left = 3;
+		assert_int_equal(netwatch_dump_wide(&found, lo), 0);
+		assert_wides(&found, wide);
+		netstate_fini(&found);
+
+		for (fault = FAULT_INTERRUPTED; fault <= FAULT_SILENT; fault++) {
+			faults_left = 0;
+			assert_int_equal(netwatch_dump_wide(&found, lo), -EIO);
+			assert_int_equal(found.wides_len, 0);
+		}
+		fault = FAULT_NONE;
+		netstate_fini(&found);
+	}
+	no_strict_check = false;
+	for (size_t i = 0; i < LEN(routes) - (ns.ipv6 ? 0 : 2); i++) {
+		const struct addr dst = parsed(routes[i].dst);
+
+		change_route(RTM_DELROUTE, &dst, routes[i].bits);
+	}
+}
+
 static void test_dump_fails_whole(void **state)
 {
 	struct netstate found = { 0 };
@@ -498,6 +577,7 @@ int main(void)
 		cmocka_unit_test(test_broken_socket_is_told),
 		cmocka_unit_test(test_lookup_routes),
 		cmocka_unit_test(test_dump_links),
+		cmocka_unit_test(test_dump_wide),
 		cmocka_unit_test(test_dump_fails_whole),
 	};
 
