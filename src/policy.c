@@ -98,6 +98,11 @@ bool policy_is_tunnel_kind(const char *kind)
 	return false;
 }
 
+bool policy_is_ipsec_kind(const char *kind)
+{
+	return !strcmp(kind, "xfrm") || !strcmp(kind, "vti") || !strcmp(kind, "vti6");
+}
+
 int policy_add_port(struct policy *p, uint16_t port)
 {
 	for (size_t i = 0; i < p->ports_len; i++)

@@ -155,6 +155,9 @@ bool policy_is_inside(const struct policy *p, const char *ifname);
 bool policy_is_tunnel_kind(const char *kind);
 extern const char *const policy_tunnel_kinds[]; /* ends with NULL */
 
+/* Whether links of this kind leave the encryption to IPsec policies. */
+bool policy_is_ipsec_kind(const char *kind);
+
 /* The same of a link, by its name and, where the policy asks for kinds, by its kind. */
 bool policy_is_tunnel_link(const struct policy *p, const char *ifname, const char *kind);
 

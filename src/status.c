@@ -53,6 +53,7 @@ const char *warning_code_format(enum warning_code code)
 		[WARNING_IPV6_LACKS] = "ipv6-lacks",
 		[WARNING_ALTERED] = "altered",
 		[WARNING_TUNNEL_KIND] = "tunnel-kind",
+		[WARNING_IPSEC_LINK] = "ipsec-link",
 		[WARNING_PAUSED] = "paused",
 		[WARNING_STALE] = "stale",
 		[WARNING_FIGHT] = "fight",
@@ -373,6 +374,21 @@ static void warn_kinds(struct status *st)
 	}
 }
 
+/* Such a link's packets pass postrouting once more, towards a link of the world (xfrm4_output()). */
+static void warn_ipsec_links(struct status *st)
+{
+	const struct policy *p = &st->policy;
+
+	for (size_t i = 0; i < st->net.links_len && !policy_has_ipsec(p); i++) {
+		const struct link *l = &st->net.links[i];
+
+		if (policy_is_ipsec_kind(l->kind) && policy_is_tunnel_link(p, l->name, l->kind))
+			warn(st, WARNING_IPSEC_LINK,
+			     "tunnel %s hands its packets on to an IPsec policy, where they are blocked: expected tunnel = ipsec:any, or ipsec:REQID, as well",
+			     l->name);
+	}
+}
+
 static bool is_routed_through(const struct status *st, const struct addr *addr, const char *link)
 {
 	for (size_t i = 0; i < st->policy.resolvers_len; i++)
@@ -569,6 +585,7 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 	st->owner = weakest_owner(tables);
 	warn_tunnels(st);
 	warn_kinds(st);
+	warn_ipsec_links(st);
 	warn_links(st);
 	warn_resolvers(st);
 	warn_resolv_conf(st);

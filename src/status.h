@@ -30,6 +30,7 @@ enum warning_code {
 	WARNING_IPV6_LACKS,	  /* IPv6 is on, the kernel lacks a part for it */
 	WARNING_ALTERED,	  /* the rules are not those of the policy */
 	WARNING_TUNNEL_KIND,	  /* a link of a tunnel's name is none by its kind */
+	WARNING_IPSEC_LINK,	  /* a tunnel hands its packets on to IPsec, which is none */
 	WARNING_PAUSED,		  /* name traffic goes anywhere for a while */
 	WARNING_STALE,		  /* a change was refused, and is tried again */
 	WARNING_FIGHT,		  /* somebody changes the rules again and again */
