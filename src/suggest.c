@@ -48,7 +48,7 @@ static bool is_plain(const char *text)
 /* A comment, in lines of WIDTH at most. */
 __attribute__((format(printf, 2, 3))) static void say(struct writing *w, const char *format, ...)
 {
-	char text[1024], clean[1024];
+	char text[1024] = "", clean[1024] = "";
 	const char *at = clean;
 	va_list args;
 
