@@ -14,11 +14,11 @@ import subprocess
 
 import labnet
 import netns
-from guard import REPOSITORY, Guard, find_program
+from guard import Guard, find_program
+from hooks import HOOKS
 from resolvers import TOOLS, find_tool, make_certificate
 
 TREE = TOOLS.parent  # build/tools/usr
-HOOKS = REPOSITORY / "scripts/hooks"
 CONNECTIONS = "/etc/NetworkManager/system-connections"
 READY_S = 30
 
@@ -155,8 +155,8 @@ class Machine:
         """leakguard and its hooks, as `make install PREFIX=/usr` has them."""
         self.run(["install", "-D", "-m", "755", find_program(),
                   "/usr/sbin/leakguard"])
-        for hook in ("hook.sh", "networkmanager"):
-            self.run(["install", "-D", "-m", "755", HOOKS / hook,
+        for hook, mode in (("hook.sh", "644"), ("networkmanager", "755")):
+            self.run(["install", "-D", "-m", mode, HOOKS / hook,
                       f"/usr/lib/leakguard/{hook}"])
         self.write("/etc/NetworkManager/NetworkManager.conf", CONFIG)
         # One service: what else the machine's own bus would start stays off.

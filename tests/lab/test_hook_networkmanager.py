@@ -17,8 +17,9 @@ import netns
 import networkmanager
 import systems
 from clients import dig, send_crafted
+from hooks import HOOKS, INSTALLED
 from lookups import ADDRESS
-from networkmanager import HOOKS, InstalledGuard, Machine, OpenVpnServer
+from networkmanager import InstalledGuard, Machine, OpenVpnServer
 from probes import new_label
 from resolvers import TAGS, ZONE
 from tunnels import OpenVpnTunnel, WIREGUARD_PORT, WireguardTunnel
@@ -27,7 +28,7 @@ PROVIDER = labnet.RESOLVERS["provider"]
 PUBLIC = labnet.RESOLVERS["public"]
 INSIDE = labnet.RESOLVERS["inside"]
 GATEWAY = labnet.GATEWAY
-HOOK = "/usr/lib/leakguard/networkmanager"
+HOOK = f"{INSTALLED}/networkmanager"
 DISPATCHER = "/etc/NetworkManager/dispatcher.d"
 EVENTS = "/run/lab/events"
 RECORDER = f"""#!/bin/sh
