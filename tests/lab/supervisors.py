@@ -21,7 +21,8 @@ from procfs import Process
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 SERVICES = REPOSITORY / "scripts/service"
 UNIT = SERVICES / "systemd/leakguard.service"
-TOOLS = REPOSITORY / "build/tools/usr/bin"
+UNPACKED = REPOSITORY / "build/tools"
+TOOLS = UNPACKED / "usr/bin"
 SYSTEMD = "/lib/systemd/systemd"
 # As units and scripts name them.
 PROGRAM, EARLY = "/usr/sbin/leakguard", "/usr/lib/leakguard/early"
@@ -68,6 +69,14 @@ def install(name, lab, program):
     path.write_text(text.replace(PROGRAM, program), encoding="ascii")
     path.chmod(0o755)
     return str(path)
+
+
+def first_child(process):
+    """What unshare(1) made, as a Process; None while there is none."""
+    path = f"/proc/{process.pid}/task/{process.pid}/children"
+    with open(path, encoding="ascii") as file:
+        children = file.read().split()
+    return Process(int(children[0])) if children else None
 
 
 class ControlGroup:
@@ -128,13 +137,8 @@ class Systemd:
 
     def _find_init(self):
         """The process that unshare(1) made, once it has become systemd."""
-        path = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        with open(path, encoding="ascii") as file:
-            children = file.read().split()
-        if not children:
-            return None
-        child = Process(int(children[0]))
-        return child if child.read("comm") == "systemd\n" else None
+        child = first_child(self.process)
+        return child if child and child.read("comm") == "systemd\n" else None
 
     def __enter__(self):
         return self
@@ -332,3 +336,68 @@ class Runit:
 def find_runit(name):
     """Unpacked by scripts/setup, or the system's own; None."""
     return shutil.which(name, path=f"{TOOLS}:{os.environ.get('PATH', '')}")
+
+
+# Programs and files of unpacked packages, as if they were installed, and an
+# /etc that is written to. Process 1 has to take what is left by the dead, or
+# who waits for their end waits for good: the shell does, with each sleep.
+LAY_OVER = """
+set -e
+unpacked=$1 upper=$2
+mount -t tmpfs tmpfs "$upper"
+lay_over() {
+    mkdir -p "$upper/$1/upper" "$upper/$1/work"
+    mount -t overlay overlay -o "lowerdir=$unpacked/$1:$(readlink -f "/$1"),\
+upperdir=$upper/$1/upper,workdir=$upper/$1/work" "$(readlink -f "/$1")"
+}
+for part in lib sbin bin etc; do lay_over $part; done
+rm -rf /etc/init.d/* /etc/rc?.d/* /etc/runlevels/*/*
+echo ready
+while :; do sleep 0.1; done
+"""
+
+
+class InitTree:
+    """Namespaces for mounts and processes in which OpenRC and sysvinit's tools
+    are at home; /etc/init.d has what a test puts there. A context manager."""
+
+    def __init__(self, lab, namespace):
+        self.lab, self.namespace = lab, namespace
+        upper = f"{lab.dir}/upper"
+        os.makedirs(upper, exist_ok=True)
+        self.holder = namespace.popen(
+            ["unshare", "--mount", "--pid", "--fork", "--kill-child",
+             "--mount-proc", "sh", "-c", LAY_OVER, "-", UNPACKED, upper],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if self.holder.stdout.readline() != b"ready\n":
+            raise OSError(self.holder.stderr.read().decode())
+        self.init = first_child(self.holder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.init.kill()  # and with it all of its namespace
+        netns.kill(self.holder)
+        for stream in (self.holder.stdout, self.holder.stderr):
+            stream.close()
+
+    def run(self, *argv, check=True):
+        """What it says, to either, in stdout: a file, for what it leaves
+        running would hold a pipe open."""
+        said = pathlib.Path(self.lab.dir, "said")
+        with open(said, "wb") as file:
+            process = self.namespace.popen(
+                ["nsenter", "-t", self.init.pid, "-m", "-p", "--", *argv],
+                stdout=file, stderr=file)
+            process.wait(60)
+        done = netns.Result(argv, process.returncode,
+                            said.read_text(errors="replace"), "")
+        if check and done.rc:
+            raise netns.CommandError(repr(done))
+        return done
+
+    def write(self, name, text):
+        """A script of /etc/init.d."""
+        self.run("sh", "-c", 'printf %s "$2" >"/etc/init.d/$1" &&'
+                 'chmod +x "/etc/init.d/$1"', "-", name, text)
