@@ -87,7 +87,7 @@ class Machine:
     def _remove_tree(self):
         if self.tree.exists():
             for name in ("proc", "dev"):
-                subprocess.run(["umount", self.tree / name], check=True)
+                subprocess.run(["umount", "--lazy", self.tree / name], check=True)
             shutil.rmtree(self.tree)
 
     # --- what is done in it ---

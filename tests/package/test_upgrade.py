@@ -167,3 +167,43 @@ def test_a_failed_configuration_is_made_good(machine, debs):
     assert not seen.queries
     netns.wait_until(lambda: status(machine)["watcher"], "it answers")
     assert all(map(is_new, machine.watchers().values()))
+
+
+@pytest.fixture
+def systemd(machine):
+    """One that writes down what it is asked, in its place: asked() tells."""
+    log = machine.path("tmp/log")
+    for name, rest in (("systemctl", ""), (
+            "systemd-run", 'shift 2; setsid --fork "$@" >/dev/null 2>&1')):
+        machine.path(f"usr/bin/{name}").write_text(
+            f'#!/bin/sh\necho "${{0##*/}} $*" >>/tmp/log\n{rest}\n')
+        machine.path(f"usr/bin/{name}").chmod(0o755)
+    machine.path("run/systemd/system").mkdir(parents=True)
+
+    def asked(option, target):
+        log.write_text("")
+        machine.dpkg(option, target)
+        return {line for line in log.read_text().splitlines()
+                if not line.endswith("daemon-reload") and "is-" not in line}
+
+    return asked
+
+
+def test_what_systemd_is_asked(systemd, debs):
+    """Nothing is enabled, or started that was not running."""
+    assert systemd("-i", debs.deb) == set()
+    assert systemd("-i", debs.make(NEWER)) == {
+        "systemctl try-restart leakguard.service"}
+    assert systemd("-r", NAME) == {"systemctl stop leakguard.service"}
+    assert systemd("-P", NAME) == set()
+
+
+def test_a_watcher_does_not_end_with_the_upgrade(machine, systemd, debs):
+    """Whatever service runs dpkg: systemd starts it elsewhere."""
+    systemd("-i", debs.deb)
+    machine.leakguard("enable")
+    assert systemd("-i", debs.make(NEWER)) == {
+        "systemctl try-restart leakguard.service",
+        f"systemd-run --quiet --collect {PROGRAM} watch {UNTIL_DISABLE}"}
+    netns.wait_until(lambda: status(machine)["watcher"], "it answers")
+    assert all(map(is_new, machine.watchers().values()))
