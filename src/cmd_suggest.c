@@ -17,7 +17,7 @@ static int refuse_auto(const struct survey *sv)
 	const struct link *unsure = suggest_unsure(sv);
 
 	if (unsure)
-		log_error("--tunnel auto: none is up for certain, and %s (%s) may be the provider's own line, expected its name if it is the VPN",
+		log_error("--tunnel auto: %s (%s) is not taken without its name, expected --tunnel with its name if it is the VPN",
 			  unsure->name, unsure->kind);
 	else
 		log_error(
