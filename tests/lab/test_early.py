@@ -383,6 +383,32 @@ def test_units_broken(lab, early, units):
 
 
 @pytest.mark.root
+def test_units_required(lab, early, units):
+    """README's lines for no network rather than an open one."""
+    units.write_unit("network.service", f"""
+[Unit]
+DefaultDependencies=no
+Requires={UNITS[0]}
+After={UNITS[0]}
+[Service]
+Type=oneshot
+ExecStart=/bin/true
+""")
+    units.control("daemon-reload")
+    units.control("start", "network.service")
+    early.guard.disable()
+    early.forget()
+    units.control("stop", *UNITS)
+    os.unlink(early.guard.program)
+    try:
+        assert units.control("start", "network.service", check=False).rc
+    finally:
+        shutil.copy(find_program(), early.guard.program)
+    assert units.show(UNITS[0], "ExecMainStatus") == "3"
+    assert is_open(lab)
+
+
+@pytest.mark.root
 def test_units_read_only(lab, early, units):
     """As it is before the root is mounted for writing, or for good."""
     def remount(how):
