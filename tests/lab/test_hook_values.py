@@ -40,14 +40,18 @@ HOSTILE = [os.fsencode(value) for value in (
     "10.8.0", "10.8.0.256", "224.0.0.1", "10.8.0.9/32", "[::1]", "evil0:1",
     "x" * 10000, "1" * 10000, "10.8.0.9 " * 1100)] + [
         b"\xff\xfe\x80", b"10.8.0.9\xa0", b"tun\xc3\xa4", b"\x01\x1b[31m\x7f"]
-# Those that come in all forms and places where all would take too long.
+# Those that come in all forms and places, where all would take too long.
 WORST = HOSTILE[:16]
 
-# Where a value stands in what it attacks.
-FORMS = ["all", "behind", "last"]
+# What becomes of a proper value: replaced, behind it, in place of each address.
+FORMS = ["all", "behind", "inside"]
+ADDRESSES = re.compile(rb"10\.8\.0\.1|fd00::1|203\.0\.113\.7|2001:db8::7")
 
-Call = collections.namedtuple("Call", "script args env link resolvers",
-                              defaults=[LINK, ()])
+# args, env and files are attacked; `fixed` arguments and `kept` files are not.
+# What steers the hook (`steers`) is not attacked along with the rest.
+Call = collections.namedtuple(
+    "Call", "script args env link resolvers steers files kept fixed",
+    defaults=[LINK, (), (), {}, {}, ()])
 
 RESOLVERS = ("10.8.0.1", "fd00::1")
 OPENVPN = {
@@ -58,6 +62,10 @@ OPENVPN = {
 }
 OPENVPN_ARGS = [LINK, "1500", "0", "10.8.0.2", "255.255.255.0", "init"]
 
+# In the place of wg(8): it shows what is in two files.
+WG = """#!/bin/sh
+[ "$1" = show ] && cat "/run/lab/values-$3"
+"""
 # The library alone, told all it takes.
 LIBRARY = """#!/bin/sh
 set -u
@@ -71,6 +79,27 @@ hook_endpoint "$5" "$6" "$7" "$8"
 hook_up
 """
 
+WG_QUICK = "/run/lab/values-wg-quick.conf"
+WG_FWMARK, WG_ENDPOINTS = "/run/lab/values-fwmark", "/run/lab/values-endpoints"
+WG_SHOWS = {WG_FWMARK: "0xca6c\n",
+            WG_ENDPOINTS: "cGVlcg==\t203.0.113.7:53\ncGVlcg==\t(none)\n"
+                          "cGVlcg==\t[2001:db8::7]:53\n"}
+NM_STATE = "/run/leakguard-networkmanager"
+STRONGSWAN_STATE = "/run/leakguard-strongswan"
+PPP = "/etc/ppp/ip-up.d/leakguard", "/etc/ppp/ip-down.d/leakguard"
+NETWORKD = {"AdministrativeState": "configured", "OperationalState": "routable",
+            "IFACE": LINK, "ADDR": "10.8.0.2", "ESSID": "", "IP_ADDRS": "",
+            "json": '{"Name": "tun0", "DNS": ["10.8.0.1", "fd00::1"], "A": []}'}
+NETWORKMANAGER = {
+    "CONNECTION_UUID": "0d7b5a1e", "CONNECTION_ID": "vpn",
+    "DEVICE_IFACE": "wan0", "DEVICE_IP_IFACE": "wan0", "VPN_IP_IFACE": LINK,
+    "IP4_NAMESERVERS": "10.8.0.1", "IP6_NAMESERVERS": "fd00::1",
+    "VPN_IP4_NAMESERVERS": "10.8.0.1", "VPN_IP6_NAMESERVERS": "fd00::1"}
+STRONGSWAN = {
+    "PLUTO_REQID": "7", "PLUTO_PROTO": "esp", "PLUTO_IF_ID_OUT": "5",
+    "PLUTO_DNS4_1": "10.8.0.1", "PLUTO_DNS6_1": "fd00::1",
+    "PLUTO_PEER": "203.0.113.7", "PLUTO_CONNECTION": "home"}
+
 # What each hook is told when all is well: every part of it is attacked.
 CALLS = {
     "library": Call("library", [LINK, "10.8.0.1", "fd00::1", "853",
@@ -81,17 +110,72 @@ CALLS = {
         "foreign_option_1": "dhcp-option DOMAIN lab.example",
         "foreign_option_2": "dhcp-option DNS 10.8.0.1",
         "foreign_option_3": "dhcp-option DNS6 fd00::1"},
-        resolvers=RESOLVERS),
+        resolvers=RESOLVERS, steers=["script_type"]),
     "openvpn up, dns": Call("openvpn", OPENVPN_ARGS, {
         **OPENVPN, "script_type": "up",
         "dns_server_1_address_1": "10.8.0.1",
         "dns_server_1_port_1": "53",
         "dns_server_2_address_1": "fd00::1",
         "dns_server_2_port_1": "853"},
-        resolvers=("10.8.0.1@53", "[fd00::1]@853")),
+        resolvers=("10.8.0.1@53", "[fd00::1]@853"), steers=["script_type"]),
     "openvpn down": Call("openvpn", OPENVPN_ARGS, {
-        **OPENVPN, "script_type": "down", "signal": "sigterm"}),
+        **OPENVPN, "script_type": "down", "signal": "sigterm"},
+        steers=["script_type"]),
+    "wg-quick up": Call(
+        "wg-quick", ["up", LINK, WG_QUICK], {}, resolvers=RESOLVERS,
+        steers=[0, 2], files={
+            WG_QUICK: "[Interface]\nDNS = 10.8.0.1, fd00::1, lab.example\n",
+            **WG_SHOWS}),
+    "wg-quick down": Call("wg-quick", ["down", LINK], {}, steers=[0]),
+    "ifupdown start": Call("ifupdown", [], {
+        "MODE": "start", "IFACE": LINK,
+        "IF_DNS_NAMESERVERS": "10.8.0.1 fd00::1"},
+        resolvers=RESOLVERS, steers=["MODE"], files=WG_SHOWS),
+    "ifupdown stop": Call("ifupdown", [], {"MODE": "stop", "IFACE": LINK},
+                          steers=["MODE"]),
+    "networkd up": Call("networkd", [], {**NETWORKD, "STATE": "routable"},
+                        resolvers=RESOLVERS, files=WG_SHOWS,
+                        steers=["STATE", "AdministrativeState"]),
+    "networkd down": Call("networkd", [], {**NETWORKD, "STATE": "off"},
+                          steers=["STATE", "AdministrativeState"]),
+    "networkmanager pre-up": Call(
+        "networkmanager", [LINK, "pre-up"], NETWORKMANAGER,
+        resolvers=RESOLVERS, steers=[1]),
+    "networkmanager vpn-up": Call(
+        "networkmanager", [LINK, "vpn-up"], NETWORKMANAGER,
+        resolvers=RESOLVERS, steers=[1, "VPN_IP_IFACE"]),
+    "networkmanager down": Call(
+        "networkmanager", [LINK, "vpn-down"], NETWORKMANAGER, steers=[1],
+        kept={f"{NM_STATE}/{LINK}": "0d7b5a1e\n"}),
+    "strongswan up": Call(
+        "strongswan", [], {**STRONGSWAN, "PLUTO_VERB": "up-client"},
+        link="ipsec:7", resolvers=RESOLVERS, steers=["PLUTO_VERB",
+        "PLUTO_REQID", "PLUTO_PROTO"], kept={STRONGSWAN_STATE: ""}),
+    "strongswan down": Call(
+        "strongswan", [], {**STRONGSWAN, "PLUTO_VERB": "down-client"},
+        link="ipsec:7", steers=["PLUTO_VERB", "PLUTO_REQID"],
+        kept={STRONGSWAN_STATE: ""}),
+    "openconnect connect": Call("openconnect", [], {
+        "reason": "connect", "TUNDEV": LINK, "INTERNAL_IP4_DNS": "10.8.0.1",
+        "INTERNAL_IP6_DNS": "fd00::1", "VPNGATEWAY": "203.0.113.7",
+        "CISCO_DEF_DOMAIN": "lab.example"},
+        resolvers=RESOLVERS, steers=["reason"], fixed=["true"]),
+    "openconnect disconnect": Call("openconnect", [], {
+        "reason": "disconnect", "TUNDEV": LINK}, steers=["reason"],
+        fixed=["true"]),
+    "ppp up": Call(PPP[0], [LINK, "/dev/pts/1", "0", "10.8.0.2", "10.8.0.3",
+                            "ipparam"], {
+        "LINKNAME": "leakguard-vpn", "DNS1": "10.8.0.1", "DNS2": "fd00::1",
+        "IPLOCAL": "10.8.0.2", "PPPLOGNAME": "root"},
+        resolvers=RESOLVERS, steers=["LINKNAME"]),
+    "ppp down": Call(PPP[1], [LINK, "/dev/pts/1", "0", "10.8.0.2", "10.8.0.3",
+                              "ipparam"], {"LINKNAME": "leakguard-vpn"},
+                     steers=["LINKNAME"]),
 }
+
+
+# `ip netns exec` has made a mount namespace for it.
+WITH_WG = '"$0" --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
 class Scene:
@@ -110,6 +194,11 @@ class Scene:
         library.write_text(library.read_text(encoding="utf-8").replace(
             "/usr/sbin/leakguard", str(self.recorder)), encoding="utf-8")
         self.add("library", LIBRARY)
+        self.add("wg", WG)
+        for path in map(pathlib.Path, PPP):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.symlink_to(self.hooks / "ppp")
         self.recorder.write_text(
             "#!/bin/sh\n"
             f"printf '%s\\0' $# \"$@\" >>{self.record}\n"
@@ -135,9 +224,15 @@ class Scene:
     def run(self, call, shell=()):
         """What the hook did: (exit status, stderr, calls of the program)."""
         self.record.write_bytes(b"")
+        shutil.rmtree(NM_STATE, ignore_errors=True)
+        for path, text in {**call.kept, **call.files}.items():
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            pathlib.Path(path).write_bytes(os.fsencode(text))
         env = {os.fsencode(k): os.fsencode(v) for k, v in call.env.items()}
-        argv = ["netns", "exec", self.lab.host.name, *shell,
-                self.hooks / call.script, *call.args]
+        with_wg = ([shutil.which("sh"), "-c", WITH_WG, shutil.which("mount"),
+                    self.hooks / "wg", shutil.which("wg")] if call.files else [])
+        argv = ["netns", "exec", self.lab.host.name, *with_wg, *shell,
+                self.hooks / call.script, *call.fixed, *call.args]
         done = subprocess.run(
             [shutil.which("ip"), *map(os.fsencode, argv)],
             cwd=self.folder, env=env, stdin=subprocess.DEVNULL,
@@ -225,14 +320,16 @@ def told(calls, verb="up"):
 
 
 def attack(call, places, value, form):
-    """The call with a hostile value in these places: all of it, behind the
-    proper one, or in place of its last word."""
-    changed = {"env": call.env.copy(), "args": call.args.copy()}
+    """The call with a hostile value in these places."""
+    changed = {kind: getattr(call, kind).copy()
+               for kind in ("env", "args", "files")}
     for kind, place in places:
         proper = os.fsencode(changed[kind][place])
-        lead = {"all": b"", "behind": proper,
-                "last": proper.rpartition(b" ")[0] + b" "}[form]
-        changed[kind][place] = lead + value
+        if form == "inside" and ADDRESSES.search(proper):
+            hostile = ADDRESSES.sub(lambda _: value, proper)
+        else:
+            hostile = proper + value if form == "behind" else value
+        changed[kind][place] = hostile
     return call._replace(**changed)
 
 
@@ -240,13 +337,16 @@ def attacks(call, soak=os.environ.get("LAB_SOAK") == "1"):
     """(places, value, form): what names the link, the rest at once; and each
     place alone, with one value after the other."""
     places = [("env", name) for name in call.env] + [
-        ("args", number) for number in range(len(call.args))]
-    link = next(place for place in places
-                if getattr(call, place[0])[place[1]] == call.link)
-    rest = [place for place in places if place != link]
-    for value in HOSTILE:
-        yield [link], value, "all"
-        for form in FORMS if soak or value in WORST else FORMS[:1]:
+        ("args", number) for number in range(len(call.args))] + [
+        ("files", name) for name in call.files]
+    links = [(kind, place) for kind, place in places
+             if getattr(call, kind)[place] == call.link]
+    rest = [place for place in places
+            if place not in links[:1] and place[1] not in call.steers]
+    for value in HOSTILE if soak or call.resolvers else WORST:
+        for link in links[:1]:
+            yield [link], value, "all"
+        for form in FORMS if soak or value in WORST else ["inside"]:
             yield rest, value, form
     ones = list(itertools.product(HOSTILE if soak else WORST, FORMS))
     turns = itertools.cycle(ones)
@@ -259,7 +359,11 @@ def check(scene, call, places=(), shell=()):
     """Run it; nothing else than data came of it. (exit status, calls)"""
     status, stderr, calls = scene.run(call, shell)
     given = [os.fsencode(getattr(call, kind)[place]) for kind, place in places]
-    links = {os.fsencode(call.link), *filter(is_link, given)}
+    links = {os.fsencode(call.link), *filter(is_link, given),
+             *(b"ipsec:" + text for text in given
+               if re.fullmatch(rb"[1-9]\d{0,8}", text))}
+    if call.script == "networkmanager":
+        links.add(b"ipsec:any")  # what it has for a VPN without a link
     assert not scene.traces(), (places, given)
     assert not faults(calls, links), (places, given)
     assert BAIT not in str(calls), (places, given)
@@ -281,6 +385,8 @@ def test_proper_values(scene, name, shell):
     assert last[:3] == [verb, "--tunnel", call.link]
     assert [value for option, value in zip(last[3::2], last[4::2])
             if option == "--resolver"] == list(call.resolvers)
+    knows_carrier = call.files or call.script in ("openvpn", "library")
+    assert ("--endpoint" in last) == bool(knows_carrier and call.resolvers)
 
 
 @pytest.mark.parametrize("name,shell", [
