@@ -40,7 +40,8 @@ pytestmark = pytest.mark.skipif(
 
 
 class Server:
-    """ocserv in the VPN's namespace, with what it pushes."""
+    """ocserv in the VPN's namespace, with what it pushes. It leaves groups,
+    which only root itself can."""
 
     def __init__(self, lab, port=443, rekey_s=86400, dns=INSIDE, **settings):
         self.lab, self.port = lab, port
@@ -226,6 +227,7 @@ def looked_up(lab):
     return lookups.look_up(lab, "getent").answer
 
 
+@pytest.mark.root
 def test_from_before_to_after(lab, guard, make_server, connect, steps):
     assert_open(lab)
     with lab.watch(lab.host) as seen:
@@ -259,6 +261,7 @@ def test_from_before_to_after(lab, guard, make_server, connect, steps):
     assert_open(lab)
 
 
+@pytest.mark.root
 def test_without_a_guard_before(lab, guard, make_server, connect):
     """The hook raises it; the end of the VPN does not lower it."""
     client = connect(make_server()).connected()
@@ -269,6 +272,7 @@ def test_without_a_guard_before(lab, guard, make_server, connect):
     assert_shut(lab)
 
 
+@pytest.mark.root
 def test_reconnects(lab, guard, make_server, connect, steps):
     """By itself, for new keys, and when it is told to: the device stays."""
     guard.enable(watch=True)
@@ -290,6 +294,7 @@ def test_reconnects(lab, guard, make_server, connect, steps):
     assert_served(lab)
 
 
+@pytest.mark.root
 def test_server_is_killed(lab, guard, make_server, connect):
     guard.enable(watch=True)
     server = make_server()
@@ -313,6 +318,7 @@ def test_server_is_killed(lab, guard, make_server, connect):
     assert_served(lab)
 
 
+@pytest.mark.root
 def test_client_is_killed(lab, guard, make_server, connect):
     guard.enable(watch=True)
     server = make_server()
@@ -336,6 +342,7 @@ def test_client_is_killed(lab, guard, make_server, connect):
     assert_served(lab)
 
 
+@pytest.mark.root
 def test_carrier_on_a_guarded_port(lab, guard, make_server, connect):
     """TLS and DTLS on 53; the configuration lets them through, nobody else."""
     server = make_server(port=53)
@@ -356,6 +363,20 @@ def test_carrier_on_a_guarded_port(lab, guard, make_server, connect):
     out, answers = ask(lab, answered=True)
     assert answers == {"inside"}
     assert out and all(f" > {ENDPOINT}:53 " in packet for packet in out)
+
+
+@pytest.mark.root
+def test_leakguard_fails(lab, guard, make_server, connect):
+    """The tunnel carries nothing then: vpnc-script has not run."""
+    guard.configure("nonsense\n")
+    before = host_state(lab)
+    client = connect(make_server())
+    netns.wait_until(lambda: client.says("returned error 2"),
+                     "openconnect is told")
+    assert host_state(lab) == before
+    addresses = lab.host.run(["ip", "address", "show", LINK]).stdout
+    assert "inet" not in addresses
+    assert guard.state == "OFF"
 
 
 HOSTILE = ["10.64.0.1", "$(touch /run/lab/owned)", "`touch /run/lab/owned`",
