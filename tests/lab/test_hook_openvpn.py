@@ -4,6 +4,7 @@ In mode both a query is answered only where the resolver that the server pushed
 has reached the guard: that is how these tests see that it has.
 """
 
+import os
 import pathlib
 import re
 import signal
@@ -192,6 +193,8 @@ def guard(lab):
 
 @pytest.fixture
 def make_vpn(lab, guard):
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        pytest.skip("no access to /dev/net/tun")
     made = []
 
     def make(**options):
@@ -404,20 +407,52 @@ def test_down_without_privileges(lab, locked, vpn):
 
 
 @pytest.mark.root
-def test_down_by_the_plugin(lab, locked, vpn):
+def test_other_push_without_plugin(lab, locked, vpn):
+    vpn.serve(*PUSH(INSIDE))
+    vpn.connect("user nobody", "persist-tun", "persist-key")
+    assert_served(lab)
+    vpn.serve(*PUSH(PUBLIC))
+    assert vpn.client.wait(20) == 1
+    assert "up --tunnel tun0 failed" in vpn.log
+    assert locked.says() == ("LOCKED", set(), brought(INSIDE))
+    assert_shut(lab)
+
+
+@pytest.fixture
+def with_plugin(locked):
+    """The README's piece; the system's own plug-ins are where OpenVPN was
+    built to find them, those of the lab are not."""
     plugin = "openvpn-plugin-down-root.so"
     path = next(TOOLS.glob(f"usr/lib/*/openvpn/plugins/{plugin}"), plugin)
     piece = locked.readme(SECTION, UNPRIVILEGED)
     assert plugin in piece
-    vpn.serve(*PUSH(INSIDE))
-    # The system's own plug-ins are where OpenVPN was built to find them.
     locked.readme = lambda *_: piece.replace(plugin, str(path))
+    return locked
+
+
+@pytest.mark.root
+def test_down_by_the_plugin(lab, with_plugin, vpn):
+    vpn.serve(*PUSH(INSIDE))
     vpn.connect()
     assert_served(lab)
     vpn.reconnect()
-    assert locked.says() == UP
+    assert with_plugin.says() == UP
     vpn.down()
-    assert locked.says() == DOWN
+    assert with_plugin.says() == DOWN
+    assert_shut(lab)
+
+
+@pytest.mark.root
+def test_other_push_with_plugin(lab, with_plugin, vpn):
+    """OpenVPN closes the link to open another, and ends: the plug-in has no
+    second time, as `up` would have no privileges."""
+    vpn.serve(*PUSH(INSIDE))
+    vpn.connect()
+    assert_served(lab)
+    vpn.serve(*PUSH(PUBLIC))
+    assert vpn.client.wait(20) == 1
+    assert "Exiting due to fatal error" in vpn.log
+    assert with_plugin.says() == DOWN
     assert_shut(lab)
 
 
