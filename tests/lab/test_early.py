@@ -167,6 +167,14 @@ def test_kernel_refuses(lab, early):
     assert is_open(lab)
 
 
+def test_no_run_directory(lab, early):
+    RUN.write_text("somebody's file")
+    done = early.run(check=False)
+    assert done.rc == 3
+    assert str(RUN) in done.stderr and "NOT GUARDED" in done.stderr
+    assert is_open(lab)
+
+
 def test_stays_as_it_is(lab, early):
     """Whoever spoke since the boot has the last word."""
     early.guard.configure(f"resolver = {APPROVED.v4}\n")
