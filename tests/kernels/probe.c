@@ -8,12 +8,14 @@
  *	probe see LINK			one line for each packet that arrives on LINK
  *	probe tun LINK			the same for a tun device, which lives as long as this
  *	probe serve IP PORT		answer each datagram with itself
+ *	probe espinudp IP PORT		take UDP to there for ESP (RFC 3948), as an IKE daemon does
  *	probe ask IP PORT		what a query meets: "answer", "refused" or "silence"
  *
  * Lines are "udp 192.0.2.1 53 40001": protocol, destination, its port, source
- * port; "icmp 192.0.2.1 0 ID"; "fragment 192.0.2.1 0 ID" for a later one, and
- * "other 8863 0 ID" for what is not IP, with its type.  Tags and PPPoE headers
- * are seen through.  see, tun and serve say "ready".
+ * port; "icmp 192.0.2.1 0 ID"; "esp 192.0.2.1 0 ID"; "fragment 192.0.2.1 0 ID" for
+ * a later one, and "other 8863 0 ID" for what is not IP, with its type.  Tags,
+ * PPPoE and authentication headers are seen through.  see, tun, serve and espinudp
+ * say "ready".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -26,6 +28,7 @@
 #include <net/if_arp.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
+#include <linux/udp.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdint.h>
@@ -40,7 +43,7 @@
 #define PIECES	   3
 #define RCVBUF	   (8 << 20)
 #define MAX_PACKET 65536
-#define AH_SIZE	   12 /* without a check value */
+#define AH_UNIT	   4 /* of its length, which counts from its third word (RFC 4302) */
 
 static void die(const char *what)
 {
@@ -213,6 +216,8 @@ static void print_packet(int family, const void *address, uint8_t proto, const u
 			   ntohs(ports[0]));
 	else if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6)
 		print_line("icmp", family, address, 0, ntohs(ports[2]));
+	else if (proto == IPPROTO_ESP)
+		print_line("esp", family, address, 0, ntohs(ports[1]));
 }
 
 /* Behind an authentication header is what it protects. */
@@ -229,9 +234,9 @@ static void print_ip4(const uint8_t *packet, size_t len)
 		print_line("fragment", AF_INET, &ip.daddr, 0, ntohs(ip.id));
 		return;
 	}
-	if (ip.protocol == IPPROTO_AH && len > at + AH_SIZE) {
+	if (ip.protocol == IPPROTO_AH && len > at + 1) {
 		ip.protocol = packet[at];
-		at += AH_SIZE;
+		at += (packet[at + 1] + 2U) * AH_UNIT;
 	}
 	if (len > at)
 		print_packet(AF_INET, &ip.daddr, ip.protocol, packet + at, len - at);
@@ -254,7 +259,7 @@ static void print_ip6(const uint8_t *packet, size_t len)
 		proto == IPPROTO_FRAGMENT || proto == IPPROTO_AH)) {
 		const uint8_t *head = packet + at;
 
-		at += proto == IPPROTO_AH	? AH_SIZE :
+		at += proto == IPPROTO_AH	? (head[1] + 2U) * AH_UNIT :
 		      proto == IPPROTO_FRAGMENT ? sizeof(frag) :
 						  (head[1] + 1U) * 8;
 		if (proto == IPPROTO_FRAGMENT)
@@ -375,6 +380,21 @@ static int probe_serve(char **args)
 	return 1;
 }
 
+static int probe_espinudp(char **args)
+{
+	struct sockaddr_storage at;
+	const socklen_t at_len = parse(args[0], number(args[1]), &at);
+	const int type = UDP_ENCAP_ESPINUDP;
+	const int fd = socket(at.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || bind(fd, (void *)&at, at_len) ||
+	    setsockopt(fd, IPPROTO_UDP, UDP_ENCAP, &type, sizeof(type)))
+		die("espinudp");
+	puts("ready");
+	pause();
+	return 1;
+}
+
 static int probe_ask(char **args)
 {
 	char answer[16];
@@ -402,15 +422,16 @@ int main(int argc, char **argv)
 		int args;
 		int (*run)(char **args);
 	} modes[] = {
-		{ "send", 4, probe_send },   { "big", 3, probe_big }, { "large", 3, probe_large },
-		{ "see", 1, probe_see },     { "tun", 1, probe_tun }, { "ask", 2, probe_ask },
-		{ "serve", 2, probe_serve },
+		{ "send", 4, probe_send },   { "big", 3, probe_big },
+		{ "large", 3, probe_large }, { "see", 1, probe_see },
+		{ "tun", 1, probe_tun },     { "ask", 2, probe_ask },
+		{ "serve", 2, probe_serve }, { "espinudp", 2, probe_espinudp },
 	};
 
 	setlinebuf(stdout);
 	for (size_t i = 0; argc > 1 && i < sizeof(modes) / sizeof(modes[0]); i++)
 		if (!strcmp(argv[1], modes[i].name) && argc == modes[i].args + 2)
 			return modes[i].run(argv + 2);
-	fputs("usage: probe send|big|large|see|tun|serve|ask ARGUMENTS\n", stderr);
+	fputs("usage: probe send|big|large|see|tun|serve|espinudp|ask ARGUMENTS\n", stderr);
 	return 2;
 }
