@@ -4,6 +4,7 @@
 #   make demo       the main job at work, in throw-away namespaces
 #   make check      all tests; make soak: the long ones whole
 #   make kernels    those that other kernels may answer differently, on them
+#   make boot       a Debian with the package, booted: all that its link ever sends
 #   make lint       formatters and checkers, warnings as errors
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        build/deb/leakguard_VERSION_ARCH.deb, of the last commit
@@ -83,7 +84,7 @@ clean:
 
 # --- tests: each runner ends with "NAME: N passed, N failed, N skipped" ---
 
-.PHONY: check demo lab soak kernels docs-check
+.PHONY: check demo lab soak kernels boot docs-check
 -include tests/tests.mk
 
 # In two steps: what the first installs, the second is made with.
@@ -112,6 +113,12 @@ kernels:
 	$(Q)scripts/setup kernels
 	$(Q)$(MAKE) --no-print-directory program
 	$(Q)BUILD=$(BUILD) tests/kernels/run
+
+# Debian itself with the package, emulated: likewise.
+boot:
+	$(Q)scripts/setup boot
+	$(Q)BUILD='$(BUILD)' DEB_BUILD_OPTIONS=nocheck scripts/packaging/deb
+	$(Q)BUILD='$(BUILD)' tests/boot/run
 
 # --- for those who change it ---
 
