@@ -350,10 +350,10 @@ def attacks(call, soak=os.environ.get("LAB_SOAK") == "1"):
             yield [link], value, "all"
         for form in FORMS if soak or value in WORST else ["inside"]:
             yield rest, value, form
-    ones = list(itertools.product(HOSTILE if soak else WORST, FORMS))
-    turns = itertools.cycle(ones)
+    turns = itertools.cycle(
+        itertools.product(HOSTILE if soak else WORST, FORMS))
     for place in places:
-        for value, form in itertools.islice(turns, len(ones) if soak else 2):
+        for value, form in itertools.islice(turns, 20 if soak else 2):
             yield [place], value, form
 
 
