@@ -28,7 +28,7 @@ MACHINES = {
     "ifupdown": (OLD, f"ro {IFUPDOWN} boot.once"),
     "control": (NEW, f"ro {NETWORKD} {UNGUARDED} boot.once"),
     "initramfs": (NEW, f"ro {NETWORKD} {READ_ONLY} ip=dhcp boot.once", 1, "network"),
-    "initramfs-control": (NEW, f"ro {NETWORKD} {UNGUARDED} ip=dhcp boot.once", 1,
+    "initramfs-control": (NEW, "ro ip=dhcp boot.initramfs", 1,
                           "network-open"),
 }
 
