@@ -78,6 +78,7 @@ serve() {
 		$SECRET"
 }
 
+# join NAME [WORDS]: a client, connected; words of the child's configuration
 join() {
 	charon . client "connections { vpn { version = 2
 		remote_addrs = 198.51.100.9
@@ -89,6 +90,7 @@ join() {
 			id = gate.lab }
 		children { net { remote_ts = 10.64.0.0/16, fd64::/16
 			updown = $HOOK
+			${2-}
 		} } } }
 		$SECRET"
 	succeeds "$1" swan client --initiate --child net
@@ -118,7 +120,7 @@ closed() {
 	paths "$1: blocked" none "$INSIDE" 53 host
 }
 
-# A policy without a state swallows what would tell the end of `paths`.
+# A policy or a link without a state swallows what would tell the end of `paths`.
 unheard() {
 	local before
 	before=$(in_plain)
@@ -177,6 +179,9 @@ paths 'charon is killed: still asked as ESP' gate "$INSIDE" 53 host
 ip xfrm state flush
 unheard 'charon is killed, its states expire'
 ip xfrm policy flush
+# Its routes lead to nobody without them.
+ip route flush table 220
+ip -6 route flush table 220
 state 'charon is killed, its policies go' LOCKED
 closed 'charon is killed, its policies go'
 join 'a new charon: connect'
@@ -185,6 +190,32 @@ paths 'a new charon: asked as ESP' gate "$INSIDE" 53 host
 kill "$(cat /tmp/client/pid)"
 state 'charon ends' LOCKED
 closed 'charon ends'
+
+# --- an XFRM interface: its link and its policy are the tunnel ---
+
+tunnels() {
+	lg status | awk '$1 == "tunnel" && $NF == "up" { sub("[0-9]*$", "", $2); print $2 }'
+}
+modprobe xfrm_interface
+ip link add vpn0 type xfrm dev wan0 if_id 42
+ip link set vpn0 up
+ip route add 10.64.0.1 dev vpn0 src 192.0.2.2
+ip -6 route add fd64::1 dev vpn0
+unheard 'XFRM interface: before'
+join 'XFRM interface: connect' 'if_id_in = 42
+	if_id_out = 42'
+state 'XFRM interface' GUARDED
+wait_for is_up 4
+ip route replace 10.64.0.1 dev vpn0 src 10.66.0.2
+ip -6 route replace fd64::1 dev vpn0 src fd66::2
+check 'XFRM interface: both are the tunnel' "$(tunnels | sort | paste -sd " " -)" 'ipsec: vpn'
+paths 'XFRM interface: asked as ESP' gate "$INSIDE" 53 host
+succeeds 'XFRM interface: disconnect' swan client --terminate --ike vpn
+state 'XFRM interface: disconnected' LOCKED
+check 'XFRM interface: neither is a tunnel' "$(tunnels)" ''
+ip link del vpn0
+closed 'XFRM interface: it is gone'
+kill "$(cat /tmp/client/pid)"
 
 check 'nothing was asked in plain all the while' "$(in_plain)" "$plain"
 lg disable
