@@ -29,6 +29,7 @@ enum cmd_exit {
 struct cmdline {
 	const struct command *command;
 	const char *config;  /* CMD_CONFIG_DEFAULT unless given */
+	bool config_given;   /* the user has named it */
 	const char *run_dir; /* CMD_RUN_DIR_DEFAULT unless given */
 	bool json, dry_run, no_watch, until_disable;
 	const char *word; /* of a command that takes one; never NULL then */

@@ -167,8 +167,7 @@ int cmd_disable(const struct cmdline *cl)
 
 static int reload_policy(struct session *ss, const struct cmdline *cl, struct state *after)
 {
-	const char *config =
-		strcmp(cl->config, CMD_CONFIG_DEFAULT) ? cl->config : ss->before.config;
+	const char *config = cl->config_given ? cl->config : ss->before.config;
 	char text[CONFIG_ERR];
 	int err;
 

@@ -130,6 +130,7 @@ static bool parse_options(int argc, char **argv, struct cmdline *cl, int *ret_ex
 		switch (letter) {
 		case 'c':
 			cl->config = optarg;
+			cl->config_given = true;
 			break;
 		case LETTER_RUN_DIR:
 			cl->run_dir = optarg;

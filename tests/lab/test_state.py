@@ -410,3 +410,23 @@ def test_bad_configuration_on_reload(raised):
     raised.configure("")
     run(raised, ["reload"])
     assert rules(raised) == before
+
+
+def test_reload_names_its_file(guard, default_config):
+    """The default one, too: without a name it is the file from before."""
+    guard.configure("tunnel = tun0\n")
+    default_config.write_text("tunnel = tun9\n", encoding="ascii")
+    run(guard, ["enable", "--no-watch"])
+    reload = [guard.program, "--run-dir", guard.run_dir, "reload"]
+    for argv, tunnel in ((reload, "tun0"),
+                         ([*reload, "-c", default_config], "tun9"),
+                         (reload, "tun9")):
+        guard.namespace.run(argv)
+        assert [one["name"] for one in guard.status()["tunnels"]] == [tunnel]
+
+
+@pytest.fixture
+def default_config():
+    path = pathlib.Path("/etc/leakguard.conf")  # the lab's own
+    yield path
+    path.unlink(missing_ok=True)
