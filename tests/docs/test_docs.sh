@@ -54,6 +54,25 @@ page() {
 	mandoc -T ascii "$build/$1" | sed 's|.\x08||g'
 }
 
+# --- the lines for each VPN: the tests take them from the hooks' own page ---
+
+command_lines() {
+	sed -n 's/^    *\(.*leakguard.*\)/\1/p' | sort -u
+}
+
+readme_vpn_lines() {
+	sed -n '/^## With your VPN/,/^## Who/p' README.md | command_lines
+}
+
+hooks_have_readme_lines() {
+	readme_vpn_lines >"$work/readme"
+	[ "$(wc -l <"$work/readme")" -ge 10 ] || echo "expected more lines in README.md"
+	command_lines <scripts/hooks/README.md | comm -23 "$work/readme" - | grep . && return 1
+	return 0
+}
+
+check "README.md: the lines for each VPN" hooks_have_readme_lines
+
 # --- manual pages ---
 
 lint_page() {
