@@ -5,6 +5,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import threading
@@ -38,12 +39,15 @@ class HookedGuard(Guard):
             file.write(f'#!/bin/sh\nexec {self.program} --run-dir '
                        f'{self.run_dir} -c {self.config} "$@"\n')
         os.chmod(self.wrapper, 0o755)
+        # Where a client without privileges can run them; the tree may be root's.
+        self.hooks = pathlib.Path("/run/lab/hooks")
+        shutil.copytree(HOOKS, self.hooks, dirs_exist_ok=True)
 
     @property
     def env(self):
         return dict(os.environ, LEAKGUARD=self.wrapper)
 
-    def readme(self, section, number=0, hooks=HOOKS):
+    def readme(self, section, number=0, hooks=None):
         """One of a section's indented pieces, for this machine."""
         text = (HOOKS / "README.md").read_text(encoding="utf-8")
         part = re.search(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", text,
@@ -51,7 +55,7 @@ class HookedGuard(Guard):
         piece = re.findall(r"(?:^    .*\n|(?<=\n)\n(?=    ))+", part,
                            re.M)[number]
         return re.sub("^    ", "", piece.strip("\n"), flags=re.M).replace(
-            INSTALLED, str(hooks)).replace(PROGRAM, self.wrapper)
+            INSTALLED, str(hooks or self.hooks)).replace(PROGRAM, self.wrapper)
 
     def says(self):
         """(state, {tunnels that are there}, {resolvers with their link})"""
