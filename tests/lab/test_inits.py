@@ -49,6 +49,12 @@ class Service:
         path = supervisors.install(script, lab, self.guard.program)
         tree.write("leakguard", pathlib.Path(path).read_text())
         self.configure("tunnel = tun0\n")
+        self.forget()
+
+    @staticmethod
+    def forget():
+        """As after a boot, whoever has used these directories before."""
+        subprocess.run(["rm", "-rf", RUN, "/run/openrc"], check=True)
 
     def configure(self, text):
         self.tree.run("sh", "-c", f"printf %s \"$1\" >{CONFIG}", "-", text)
@@ -71,7 +77,7 @@ class Service:
 
     def end(self):
         self.guard.disable(check=False)
-        subprocess.run(["rm", "-rf", RUN, "/run/openrc"], check=True)
+        self.forget()
 
 
 def replace(guard):
