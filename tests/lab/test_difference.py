@@ -59,7 +59,7 @@ EVERYTHING = [
     ["--tunnel", "tun0", "--tunnel", "wg*", "--resolver", "203.0.113.53",
      "--resolver", "2001:db8::1@53", "--resolver", "10.64.0.1 via tunnel",
      "--resolver", LINK_LOCAL[mode], "--endpoint",
-     "192.0.2.7:51820/udp,mark=7", "--endpoint", "[2001:db8::7]:443/tcp",
+     "192.0.2.7:53/udp,mark=7", "--endpoint", "[2001:db8::7]:853/tcp",
      "--ports", "53,853,5353", "--log-group", "5", "--action", action,
      "--mode", mode, "--fragments", fragments]
     for action in ("drop", "reject") for mode in LINK_LOCAL

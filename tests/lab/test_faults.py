@@ -38,7 +38,7 @@ UP = ["up", "--tunnel", "wg0", "--resolver", "10.64.0.1"]
 NEW = ["enable", "--no-watch", "--tunnel", "wg*", "--action", "reject",
        "--fragments", "drop", "--resolver", "203.0.113.8@53", "--endpoint",
        "100.64.0.2:51820/udp"]
-FILE = "log-group = 5\nendpoint = 100.64.0.2:1194/udp\n"
+FILE = "log-group = 5\nendpoint = 100.64.0.2:53/udp\n"
 
 # name -> (what makes the host as it is before, the configuration file then,
 # the command). None before: the guard is off.

@@ -358,7 +358,8 @@ def test_carrier_on_a_guarded_port(lab, guard, make_server, connect):
                     f"endpoint = {ENDPOINT}:53/udp\n")
     guard.reload()
     client = connect(server).connected()
-    netns.wait_until(lambda: client.says("DTLS connected"), "DTLS")
+    netns.wait_until(lambda: client.says("DTLS connected"), "DTLS",
+                     30)
     assert guard.says() == UP
     out, answers = ask(lab, answered=True)
     assert answers == {"inside"}

@@ -32,7 +32,7 @@ UPS = [["up", "--tunnel", "tun1", "--resolver", "10.64.0.1"],
        ["up", "--tunnel", "tun2", "--resolver", "fd64::1"],
        ["down", "--tunnel", "tun1"], ["down", "--tunnel", "tun2"]]
 # What the command line does not say comes from here.
-FILES = ["", "endpoint = 100.64.0.2:51820/udp\n",
+FILES = ["", "endpoint = 100.64.0.2:53/udp\n",
          "endpoint = [2001:db8:64::2]:53/udp,mark=7\nlog-group = 5\n",
          "log-group = 5\nlog-rate = 100\n",
          "".join(f"endpoint = 100.64.1.{n}:53/tcp\n" for n in range(1, 200))]

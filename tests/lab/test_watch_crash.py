@@ -131,28 +131,32 @@ class Policy:
 
     def __init__(self, guard):
         self.guard, self.number = guard, 1
-        self.port = 1
+        self.carriers = 1
         guard.configure(self.text)
 
     @property
+    def carrier(self):
+        return str(self.carriers % 250 + 1)
+
+    @property
     def text(self):
-        return f"endpoint = 100.64.0.2:{self.port}/udp\n"
+        return f"endpoint = 100.64.0.{self.carrier}:53/udp\n"
 
     def read(self):
-        """(resolver, links that `up` brought, endpoint's port), or None."""
+        """(resolver, links that `up` brought, carrier), or None."""
         listing = run_inside(self.guard.namespace, [
             "nft", "list", "table", "inet", "leakguard"]).stdout
         if not listing:
             return None
         return (re.findall(r"203\.0\.113\.(\d+)", listing),
                 sorted(re.findall(r'"wg(\d+)"', listing)),
-                re.findall(r"100\.64\.0\.2 \. udp \. (\d+)", listing))
+                re.findall(r"100\.64\.0\.(\d+) \. udp \. 53", listing))
 
     def enable(self, now):
         self.number += 1
         argv = ["enable", "--tunnel", "tun0", "--resolver",
                 f"203.0.113.{100 + self.number % 100} via any"]
-        return argv, ([str(100 + self.number % 100)], now[1], [str(self.port)])
+        return argv, ([str(100 + self.number % 100)], now[1], [self.carrier])
 
     def up(self, now):
         self.number += 1
@@ -167,9 +171,9 @@ class Policy:
                 (now[0], now[1][1:], now[2]))
 
     def reload(self, now):
-        self.port += 1
+        self.carriers += 1
         self.guard.configure(self.text)
-        return ["reload"], (now[0], now[1], [str(self.port)])
+        return ["reload"], (now[0], now[1], [self.carrier])
 
 
 def start(guard, argv):
