@@ -51,6 +51,7 @@ far_forwards() {
 
 gate_down() {
 	xfrm_down
+	ip -n far link del far1 # who still looks at its end keeps the namespace
 	ip netns del gate
 	far_forwards 0
 }
