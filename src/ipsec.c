@@ -1,7 +1,6 @@
 #include "ipsec.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -97,11 +96,11 @@ struct adding {
 static int add_link(void *ctx, const struct ipsec_policy *found)
 {
 	const struct adding *a = ctx;
-	char name[IFNAMSIZ + 8];
+	char name[IFNAMSIZ];
 	struct link *link;
 
 	/* One of 0 or of ten digits has no name of its own; "ipsec:any" has them all. */
-	snprintf(name, sizeof(name), "ipsec:%u", found->reqid < 1000000000 ? found->reqid : 0);
+	ipsec_format(found->reqid <= IPSEC_MAX_REQID ? found->reqid : 0, name);
 	if (!policy_is_tunnel(a->policy, name) || netstate_link_named(a->ns, name))
 		return 0;
 	link = netstate_add_link(a->ns);

@@ -103,11 +103,18 @@ bool policy_is_ipsec_kind(const char *kind)
 	return !strcmp(kind, "xfrm") || !strcmp(kind, "vti") || !strcmp(kind, "vti6");
 }
 
-int policy_add_port(struct policy *p, uint16_t port)
+bool policy_is_guarded(const struct policy *p, uint16_t port)
 {
 	for (size_t i = 0; i < p->ports_len; i++)
 		if (p->ports[i] == port)
-			return 0;
+			return true;
+	return false;
+}
+
+int policy_add_port(struct policy *p, uint16_t port)
+{
+	if (policy_is_guarded(p, port))
+		return 0;
 	if (p->ports_len == POLICY_MAX_PORTS)
 		return -E2BIG;
 	p->ports[p->ports_len++] = port;
@@ -305,9 +312,8 @@ static size_t drop_needless_endpoints(const struct policy *p)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < p->endpoints_len; i++)
-		for (size_t k = 0; k < p->ports_len; k++)
-			if (p->endpoints[i].port == p->ports[k])
-				p->endpoints[kept++] = p->endpoints[i];
+		if (policy_is_guarded(p, p->endpoints[i].port))
+			p->endpoints[kept++] = p->endpoints[i];
 	return kept;
 }
 

@@ -139,6 +139,9 @@ int policy_add_host(struct policy *p, const struct endpoint_host *host);
  */
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size);
 
+/* Whether this is a guarded port. */
+bool policy_is_guarded(const struct policy *p, uint16_t port);
+
 /* Whether a link of this name counts as a tunnel. */
 bool policy_is_tunnel(const struct policy *p, const char *ifname);
 

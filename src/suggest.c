@@ -241,7 +241,7 @@ static bool is_wide(const struct ipsec_policy *p)
 /* Whether a tunnel of the file can have its name: it has none, or is too long. */
 static bool has_name(const struct ipsec_policy *p)
 {
-	return p->reqid && p->reqid < 1000000000;
+	return p->reqid && p->reqid <= IPSEC_MAX_REQID;
 }
 
 static bool covers(const struct ipsec_policy *p, const struct addr *addr)
@@ -275,7 +275,7 @@ static bool matters(const struct survey *sv, const struct ipsec_policy *p)
 
 static void print_ipsec(struct writing *w, const struct ipsec_policy *p)
 {
-	char addr[ADDR_TEXT], value[32];
+	char addr[ADDR_TEXT], value[IFNAMSIZ] = "ipsec:any";
 
 	if (!matters(w->sv, p))
 		return;
@@ -285,11 +285,10 @@ static void print_ipsec(struct writing *w, const struct ipsec_policy *p)
 	say(w, "IPsec without a device: an outgoing policy protects what goes to %s/%u.",
 	    addr_format(&p->dst, addr), p->bits);
 	if (has_name(p)) {
-		snprintf(value, sizeof(value), "ipsec:%u", p->reqid);
+		ipsec_format(p->reqid, value);
 		say(w,
 		    "Its reqid may be another next time, unless your IPsec program has it fixed (strongSwan: reqid); ipsec:any takes every policy.");
 	} else {
-		snprintf(value, sizeof(value), "ipsec:any");
 		say(w,
 		    "It has no reqid to go by; this takes every policy there is. Take the # off if all of them are your VPN's.");
 	}
@@ -413,20 +412,12 @@ static void print_servers(struct writing *w)
 
 /* --- the VPN's own packets --- */
 
-static bool is_guarded(const struct writing *w, uint16_t port)
-{
-	for (size_t i = 0; i < w->policy.ports_len; i++)
-		if (w->policy.ports[i] == port)
-			return true;
-	return false;
-}
-
 static void print_peer(struct writing *w, const struct survey_peer *peer)
 {
 	char text[POLICY_TEXT];
 
 	endpoint_format(&peer->endpoint, text);
-	if (!is_guarded(w, peer->endpoint.port)) {
+	if (!policy_is_guarded(&w->policy, peer->endpoint.port)) {
 		text[strcspn(text, ",")] = '\0';
 		say(w, "%s sends its packets to %s, which is no guarded port and needs no line.",
 		    peer->link, text);

@@ -17,14 +17,6 @@ struct reading {
 	const struct policy *policy;
 };
 
-static bool is_guarded(const struct policy *p, uint16_t port)
-{
-	for (size_t i = 0; i < p->ports_len; i++)
-		if (p->ports[i] == port)
-			return true;
-	return false;
-}
-
 /* What only root is told is no failure of the rest. */
 static void note_refusal(struct survey *sv, int err)
 {
@@ -57,7 +49,7 @@ static void take_connection(void *ctx, const struct connection *c)
 	const struct reading *r = ctx;
 	struct survey *sv = r->sv;
 
-	if (sv->sockets_len < SURVEY_MAX_SOCKETS && is_guarded(r->policy, c->port) &&
+	if (sv->sockets_len < SURVEY_MAX_SOCKETS && policy_is_guarded(r->policy, c->port) &&
 	    !addr_is_loopback(&c->addr))
 		sv->sockets[sv->sockets_len++] = (struct survey_socket){ .connection = *c };
 }

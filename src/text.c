@@ -122,9 +122,17 @@ int ipsec_parse(const char *text, uint32_t *ret_reqid)
 		*ret_reqid = 0;
 		return 0;
 	}
-	/* "ipsec:" and nine digits is as long as a link's name may be. */
-	return which[strspn(which, "0123456789")] ? -EINVAL :
-						    number_parse(which, 1, 999999999, ret_reqid);
+	return which[strspn(which, "0123456789")] ?
+		       -EINVAL :
+		       number_parse(which, 1, IPSEC_MAX_REQID, ret_reqid);
+}
+
+const char *ipsec_format(uint32_t reqid, char ret_name[IFNAMSIZ])
+{
+	memset(ret_name, 0, IFNAMSIZ);
+	/* The remainder tells the compiler what the caller has promised. */
+	snprintf(ret_name, IFNAMSIZ, IPSEC "%" PRIu32, reqid % (IPSEC_MAX_REQID + 1));
+	return ret_name;
 }
 
 int tunnel_name_parse(const char *text, char ret_name[IFNAMSIZ])
@@ -133,10 +141,8 @@ int tunnel_name_parse(const char *text, char ret_name[IFNAMSIZ])
 
 	if (ipsec_parse(text, &reqid))
 		return ifname_parse(text, ret_name);
-	memset(ret_name, 0, IFNAMSIZ);
-	if (reqid)
-		snprintf(ret_name, IFNAMSIZ, IPSEC "%" PRIu32, reqid % 1000000000);
-	else
+	ipsec_format(reqid, ret_name);
+	if (!reqid)
 		strcpy(ret_name, IPSEC "any");
 	return 0;
 }

@@ -52,6 +52,10 @@ int ifname_parse(const char *text, char ret_name[IFNAMSIZ]);
  */
 int ipsec_parse(const char *text, uint32_t *ret_reqid);
 
+/* "ipsec:N" of a reqid up to IPSEC_MAX_REQID, padded with zeros; returns ret_name. */
+#define IPSEC_MAX_REQID 999999999 /* as long as a link's name may be */
+const char *ipsec_format(uint32_t reqid, char ret_name[IFNAMSIZ]);
+
 /* Whether a tunnel's name is such a one. */
 bool ipsec_is_name(const char *name);
 
