@@ -78,7 +78,7 @@ class Ifupdown(WireguardClient):
 
     def configure(self, *lines, servers=" ".join(INSIDE)):
         """ifup gives its programs an environment of its own."""
-        hook = str(HOOKS / "ifupdown")
+        hook = str(self.guard.hooks / "ifupdown")
         routes = [f"    up ip route add {prefix} dev wg0"
                   for prefix in FULL_TUNNEL]
         pathlib.Path(self.interfaces).write_text(STANZA.format(
