@@ -18,6 +18,8 @@
 #define UNDO_BURST	  200 /* repairs at once, then one every ... */
 #define UNDO_EVERY_MS	  5
 #define PAUSE_CHECK_MS	  1000
+#define FIGHT_BURST	  50 /* repairs at once, then more than one every ...: a fight */
+#define FIGHT_EVERY_MS	  1000
 #define FIGHT_OVER_MS	  10000
 #define UNDO_LOG_EVERY_MS 1000
 
@@ -397,6 +399,7 @@ void reconcile_read_links(struct reconcile *rc)
 
 void reconcile_read_rules(struct reconcile *rc)
 {
+	const uint64_t now_ms = clock_monotonic_ms();
 	struct fwevent ev;
 	int got = fwwatch_read(&rc->fw, fwsock_port(&rc->ss.fs), &ev);
 
@@ -413,15 +416,16 @@ void reconcile_read_rules(struct reconcile *rc)
 	if (!ev.touched)
 		return;
 	rc->undo = ev;
-	if (!bucket_take(&rc->undos, clock_monotonic_ms(), UNDO_BURST, UNDO_EVERY_MS)) {
+	if (!bucket_take(&rc->fights, now_ms, FIGHT_BURST, FIGHT_EVERY_MS)) {
 		if (!rc->status.fighting)
 			log_event(LOG_LEVEL_WARNING, "fight",
 				  "%s (process %u) changes the rules again and again: at most %d repairs a second",
 				  *ev.name ? ev.name : "somebody", ev.pid, 1000 / UNDO_EVERY_MS);
 		rc->status.fighting = 1;
-		return; /* later, see reconcile_due() */
 	}
-	undo(rc);
+	if (bucket_take(&rc->undos, now_ms, UNDO_BURST, UNDO_EVERY_MS))
+		undo(rc);
+	/* Else later, see reconcile_due(). */
 }
 
 /* --- time --- */

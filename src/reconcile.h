@@ -51,7 +51,7 @@ struct reconcile {
 		opened; /* times that one of the two was opened: the same number may be another */
 	struct debounce links;
 	struct backoff retry;
-	struct bucket undos;
+	struct bucket undos, fights;
 	struct fwevent undo;			 /* what is to be undone, if undo.touched */
 	uint64_t audit_ms, record_ms, undone_ms; /* CLOCK_MONOTONIC; 0: none */
 	uint64_t looked_ms;			 /* the same: when the last look began */

@@ -434,7 +434,7 @@ static void warn_watcher(struct status *st, bool wanted)
 		     (unsigned long long)(w->retry_ms > w->now_ms ? w->retry_ms - w->now_ms : 0));
 	if (w->fighting)
 		warn(st, WARNING_FIGHT,
-		     "%s (process %u) changes the rules again and again: repairs are slowed down",
+		     "%s (process %u) changes the rules again and again; each change is undone, at a bounded rate",
 		     *w->culprit_name ? w->culprit_name : "somebody", w->culprit_pid);
 	warn_routes_tried(st);
 }

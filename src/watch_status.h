@@ -25,7 +25,7 @@ struct watch_tried {
 struct watch_status {
 	uint32_t pid;
 	uint8_t owner;	  /* the kernel lets nobody else change the rules */
-	uint8_t fighting; /* somebody changes them again and again: repairs are slowed down */
+	uint8_t fighting; /* somebody changes them again and again */
 	uint8_t stale;	  /* the last change was refused; the rules before it are in force */
 	uint8_t held;	  /* a keeper holds the owning socket and starts the watcher again */
 	uint64_t started_ms, now_ms; /* CLOCK_BOOTTIME */

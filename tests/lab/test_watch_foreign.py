@@ -413,7 +413,7 @@ FIGHT_S = 30 if SOAK else 4
 
 @pytest.mark.parametrize("how", ["delete", "chains"])
 def test_fight(lab, watched, counter, commits, record_property, how):
-    """Repairs are slowed down, said so, and never given up."""
+    """Said so, at a bounded rate, and never given up."""
     guard = watched(*OFF)
     before = rules(guard)
     started, undone = time.monotonic(), []
@@ -423,6 +423,9 @@ def test_fight(lab, watched, counter, commits, record_property, how):
             netns.wait_until(  # going on: never given up
                 lambda: status_in_a_storm(guard)["watcher"]["undone"]
                 > undone[-1], f"another repair, {undone}", TIMEOUT_S, 0.1)
+        netns.wait_until(
+            lambda: status_in_a_storm(guard)["watcher"]["fighting"],
+            "a fight", TIMEOUT_S, 0.1)
         watcher = status_in_a_storm(guard)["watcher"]
         seconds = time.monotonic() - started
         changes = rival.stop()
