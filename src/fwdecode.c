@@ -174,7 +174,7 @@ static void read_comment(struct policy *p, const char *rule)
 	    !tunnel_name_parse(name, t.name)) {
 		t.prefix = !ipsec_is_name(t.name);
 		(void)policy_add_tunnel(p, &t);
-		t.prefix = true;
+		return;
 	}
 	if (sscanf(comment, "] \"S2 stays on the host, inside %15[^*\"]*", name) == 1 &&
 	    !ifname_parse(name, t.name))

@@ -53,8 +53,9 @@ struct netstate {
 /* Frees what it owns.  Accepts one of all zeros. */
 void netstate_fini(struct netstate *ns);
 
-/* Room for one more link, not set yet; NULL: out of memory. */
+/* Room for one more, not set yet; NULL: out of memory. */
 struct link *netstate_add_link(struct netstate *ns);
+struct wide_route *netstate_add_wide(struct netstate *ns);
 
 const struct link *netstate_link(const struct netstate *ns, int index);		     /* or NULL */
 const struct link *netstate_link_named(const struct netstate *ns, const char *name); /* or NULL */

@@ -232,20 +232,6 @@ struct wide_search {
 	unsigned char family; /* without IPv6 the kernel answers with IPv4's once more */
 };
 
-static struct wide_route *add_wide(struct netstate *ns)
-{
-	if (ns->wides_len == ns->wides_room) {
-		const size_t room = ns->wides_room ? ns->wides_room * 2 : 16;
-		struct wide_route *wides = realloc(ns->wides, room * sizeof(*wides));
-
-		if (!wides)
-			return NULL;
-		ns->wides = wides;
-		ns->wides_room = room;
-	}
-	return &ns->wides[ns->wides_len++];
-}
-
 static int take_wide(struct nl_msg *msg, void *arg)
 {
 	struct nlmsghdr *nlh = nlmsg_hdr(msg);
@@ -275,7 +261,7 @@ static int take_wide(struct nl_msg *msg, void *arg)
 			rtnl_route_nh_get_ifindex(rtnl_route_nexthop_n(route, i)) == search->link;
 	rtnl_route_put(route);
 	if (through) {
-		struct wide_route *added = add_wide(search->ns);
+		struct wide_route *added = netstate_add_wide(search->ns);
 
 		if (!added)
 			return -NLE_NOMEM;
