@@ -103,6 +103,36 @@ static json_object *resolvers_json(const struct status *st)
 	return list;
 }
 
+/* NULL where LAN clients are not redirected. */
+static json_object *lan_json(const struct policy *p)
+{
+	json_object *o, *links, *redirects, *exempts;
+	char text[POLICY_TEXT];
+
+	if (!p->redirects_len)
+		return NULL;
+	o = json_object_new_object();
+	links = json_object_new_array();
+	redirects = json_object_new_array();
+	exempts = json_object_new_array();
+	for (size_t i = 0; i < p->lans_len; i++)
+		json_object_array_add(links,
+				      json_object_new_string(tunnel_format(&p->lans[i], text)));
+	for (size_t i = 0; i < p->redirects_len; i++)
+		json_object_array_add(redirects, json_object_new_string(
+							 redirect_format(&p->redirects[i], text)));
+	for (size_t i = 0; i < p->exempts_len; i++)
+		json_object_array_add(exempts,
+				      json_object_new_string(addr_format(&p->exempts[i], text)));
+	for (size_t i = 0; i < p->exempt_macs_len; i++)
+		json_object_array_add(exempts,
+				      json_object_new_string(mac_format(p->exempt_macs[i], text)));
+	json_object_object_add(o, "links", links);
+	json_object_object_add(o, "redirect", redirects);
+	json_object_object_add(o, "exempt", exempts);
+	return o;
+}
+
 static json_object *policy_json(const struct status *st)
 {
 	const struct policy *p = &st->policy;
@@ -128,6 +158,7 @@ static json_object *policy_json(const struct status *st)
 				      json_object_new_string(tunnel_format(&p->insides[i], text)));
 	json_object_object_add(o, "endpoints", endpoints);
 	json_object_object_add(o, "inside", insides);
+	json_object_object_add(o, "lan", lan_json(p));
 	json_object_object_add(o, "tunnel_kinds", kinds);
 	return o;
 }

@@ -176,6 +176,20 @@ static void print_watcher(const struct status *st)
 		       w->culprit_pid, (w->now_ms - w->culprit_ms) / 1000);
 }
 
+static void print_redirects(const struct policy *p)
+{
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; i < p->redirects_len; i++) {
+		printf("redirect  %-24s LAN clients of", redirect_format(&p->redirects[i], text));
+		for (size_t k = 0; k < p->lans_len; k++)
+			printf("%s %s", k ? "," : "", tunnel_format(&p->lans[k], text));
+		if (p->exempts_len + p->exempt_macs_len)
+			printf(", but %zu", p->exempts_len + p->exempt_macs_len);
+		putchar('\n');
+	}
+}
+
 static void print_status(const struct status *st)
 {
 	const struct policy *p = &st->policy;
@@ -200,6 +214,7 @@ static void print_status(const struct status *st)
 		print_resolvers(st);
 		for (size_t i = 0; i < p->endpoints_len; i++)
 			printf("endpoint  %s\n", endpoint_format(&p->endpoints[i], text));
+		print_redirects(p);
 		for (size_t i = 0; i < st->counters_len; i++) {
 			const struct status_counter *c = &st->counters[i];
 

@@ -7,34 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config_value.h"
+
 #define PAUSE_LIMIT_S  86400
 #define WATCH_LIMIT_MS 60000
-
-/* A link by its name, or the start of one and "*". */
-static int parse_links(const char *value, struct tunnel *ret_links, const char **reterr_expects)
-{
-	const size_t len = strlen(value);
-	struct tunnel t = { .prefix = len && value[len - 1] == '*' };
-	char name[IFNAMSIZ + 1];
-
-	if (len > IFNAMSIZ)
-		return -EINVAL;
-	memcpy(name, value, len + 1);
-	if (t.prefix)
-		name[len - 1] = '\0';
-	if (t.prefix && len == 1) {
-		*reterr_expects = "a link name before the \"*\": every link would be one";
-		return -EINVAL;
-	}
-	if (ifname_parse(name, t.name))
-		return -EINVAL;
-	if (!strncmp("lo", t.name, t.prefix ? strlen(t.name) : IFNAMSIZ)) {
-		*reterr_expects = "another link; this one takes in the loopback device";
-		return -EINVAL;
-	}
-	*ret_links = t;
-	return 0;
-}
 
 static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
 {
@@ -46,7 +22,7 @@ static int parse_tunnel(struct policy *p, const char *value, const char **reterr
 			"the name of a link: only enable and rules look for one, by --tunnel auto";
 		err = -EINVAL;
 	} else if (!ipsec_is_name(value)) {
-		err = parse_links(value, &t, reterr_expects);
+		err = value_parse_links(value, &t, reterr_expects);
 	} else if (tunnel_name_parse(value, t.name)) {
 		*reterr_expects =
 			"\"ipsec:any\", or \"ipsec:N\" with N the reqid of a policy, 1 to 999999999";
@@ -58,34 +34,9 @@ static int parse_tunnel(struct policy *p, const char *value, const char **reterr
 static int parse_inside(struct policy *p, const char *value, const char **reterr_expects)
 {
 	struct tunnel t;
-	const int err = parse_links(value, &t, reterr_expects);
+	const int err = value_parse_links(value, &t, reterr_expects);
 
 	return err ? err : policy_add_inside(p, &t);
-}
-
-/* "[v6]SEP..." or "ADDRSEP..."; cuts the text in place, *ret_rest is what follows SEP or NULL. */
-static int split_port(char *text, char sep, char **ret_host, char **ret_rest)
-{
-	char *end = text;
-
-	*ret_host = text;
-	*ret_rest = NULL;
-	if (*text == '[') {
-		*ret_host = text + 1;
-		end = strchr(text, ']');
-		if (!end)
-			return -EINVAL;
-		*end++ = '\0';
-		if (*end && *end != sep)
-			return -EINVAL;
-	} else {
-		end = strchr(text, sep);
-	}
-	if (end && *end) {
-		*end = '\0';
-		*ret_rest = end + 1;
-	}
-	return 0;
 }
 
 static int parse_path(struct resolver *r, const char *word, const char **reterr_expects)
@@ -131,7 +82,7 @@ static int parse_resolver_addr(struct resolver *r, char *text, const char **rete
 	char *host, *port, *zone;
 	uint32_t number = 0;
 
-	if (split_port(text, '@', &host, &port))
+	if (value_split_port(text, '@', &host, &port))
 		return -EINVAL;
 	zone = strchr(host, '%');
 	if (zone)
@@ -214,7 +165,7 @@ static int parse_endpoint(struct policy *p, const char *value, const char **rete
 			return -EINVAL;
 		}
 	}
-	if (split_port(text, ':', &host, &rest) || !rest)
+	if (value_split_port(text, ':', &host, &rest) || !rest)
 		return -EINVAL;
 	proto = strchr(rest, '/');
 	if (!proto)
@@ -386,6 +337,41 @@ static int parse_watch_late(struct policy *p, const char *value, const char **re
 	return number_parse(value, 1, WATCH_LIMIT_MS, &p->watch_late_ms);
 }
 
+static int parse_lan(struct policy *p, const char *value, const char **reterr_expects)
+{
+	struct tunnel t;
+	const int err = value_parse_links(value, &t, reterr_expects);
+
+	return err ? err : policy_add_lan(p, &t);
+}
+
+static int parse_lan_redirect(struct policy *p, const char *value, const char **reterr_expects)
+{
+	struct redirect r = { 0 };
+	int err = 0;
+
+	/* From another host its own loopback address leads nowhere. */
+	if (strcmp(value, "local"))
+		err = value_parse_host(value, &r.addr, &r.port, reterr_expects);
+	if (!err && r.addr.family != AF_UNSPEC &&
+	    (addr_is_linklocal(&r.addr) || addr_is_loopback(&r.addr)))
+		err = -EINVAL;
+	return err ? err : policy_add_redirect(p, &r);
+}
+
+static int parse_lan_exempt(struct policy *p, const char *value, const char **reterr_expects)
+{
+	uint8_t mac[MAC_LEN];
+	struct addr addr;
+
+	(void)reterr_expects;
+	if (!mac_parse(value, mac))
+		return policy_add_exempt_mac(p, mac);
+	if (addr_parse(value, &addr) || !addr_is_unicast(&addr))
+		return -EINVAL;
+	return policy_add_exempt(p, &addr);
+}
+
 static void clear_kinds(struct policy *p)
 {
 	p->kinds_len = 0;
@@ -410,6 +396,21 @@ static void clear_endpoints(struct policy *p)
 {
 	p->endpoints_len = 0;
 	p->hosts_len = 0;
+}
+
+static void clear_lans(struct policy *p)
+{
+	p->lans_len = 0;
+}
+
+static void clear_redirects(struct policy *p)
+{
+	p->redirects_len = 0;
+}
+
+static void clear_exempts(struct policy *p)
+{
+	p->exempts_len = p->exempt_macs_len = 0;
 }
 
 const struct config_key config_keys[] = {
@@ -502,6 +503,34 @@ const struct config_key config_keys[] = {
 		.clear = clear_kinds,
 	},
 	{
+		.name = "lan",
+		.arg = "IF",
+		.expects = "a link name of 1 to 15 bytes, or a prefix of one and \"*\"",
+		.help = "a link that LAN clients come in by, for lan-redirect: br-lan",
+		.repeats = true,
+		.parse = parse_lan,
+		.clear = clear_lans,
+	},
+	{
+		.name = "lan-redirect",
+		.arg = "ADDR[@PORT]|local",
+		.expects = "local, or the address of one host, ADDR, ADDR@PORT or [v6]@PORT",
+		.help = "lead what LAN clients ask other resolvers to this one, or to this host (local)",
+		.values = "local",
+		.repeats = true,
+		.parse = parse_lan_redirect,
+		.clear = clear_redirects,
+	},
+	{
+		.name = "lan-exempt",
+		.arg = "ADDR|MAC",
+		.expects = "the IPv4, IPv6 or Ethernet address of one client",
+		.help = "a LAN client that lan-redirect leaves alone; it stays guarded",
+		.repeats = true,
+		.parse = parse_lan_exempt,
+		.clear = clear_exempts,
+	},
+	{
 		.name = "pause-max",
 		.arg = "DURATION",
 		.expects = "1 s to 24 h: 90, 90s, 30m, 1h",
@@ -573,10 +602,10 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 	text_quotable(value, shown, sizeof(shown));
 	if (err == -E2BIG)
 		snprintf(reterr_text, CONFIG_ERR,
-			 "%s \"%s\": one too many, expected at most %d tunnels or inside links, %d resolvers, %d endpoints, %d endpoint names, %d ports, %d kinds",
+			 "%s \"%s\": one too many, expected at most %d links of a sort, %d resolvers, %d endpoints, %d endpoint names, %d ports, %d kinds, %d exempt clients, 2 redirections",
 			 name, shown, POLICY_MAX_TUNNELS, POLICY_MAX_RESOLVERS,
-			 POLICY_MAX_ENDPOINTS, POLICY_MAX_HOSTS, POLICY_MAX_PORTS,
-			 POLICY_MAX_KINDS);
+			 POLICY_MAX_ENDPOINTS, POLICY_MAX_HOSTS, POLICY_MAX_PORTS, POLICY_MAX_KINDS,
+			 POLICY_MAX_EXEMPTS);
 	else if (err == -ENOMEM)
 		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": out of memory", name, shown);
 	else if (err)

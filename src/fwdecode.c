@@ -24,24 +24,51 @@ static void take_addr(struct cursor *c, struct addr *addr, sa_family_t family)
 	take(c, addr->bytes, family == AF_INET ? 4 : 16);
 }
 
-static int take_tunnel(struct policy *p, struct cursor *c, sa_family_t family)
+static struct tunnel take_name(struct cursor *c)
 {
 	struct tunnel t = { .prefix = false };
 
-	(void)family;
 	take(c, t.name, IFNAMSIZ);
 	t.name[IFNAMSIZ - 1] = '\0';
+	return t;
+}
+
+static int take_tunnel(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	const struct tunnel t = take_name(c);
+
+	(void)family;
 	return policy_add_tunnel(p, &t);
 }
 
 static int take_inside(struct policy *p, struct cursor *c, sa_family_t family)
 {
-	struct tunnel t = { .prefix = false };
+	const struct tunnel t = take_name(c);
 
 	(void)family;
-	take(c, t.name, IFNAMSIZ);
-	t.name[IFNAMSIZ - 1] = '\0';
 	return policy_add_inside(p, &t);
+}
+
+static int take_lan(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	const struct tunnel t = take_name(c);
+
+	(void)family;
+	return policy_add_lan(p, &t);
+}
+
+static int take_exempt(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	struct addr addr = { 0 };
+
+	take_addr(c, &addr, family);
+	return policy_add_exempt(p, &addr);
+}
+
+static int take_exempt_mac(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	(void)family;
+	return policy_add_exempt_mac(p, c->at);
 }
 
 static int take_kind(struct policy *p, struct cursor *c, sa_family_t family)
@@ -80,6 +107,16 @@ static int take_resolver_port(struct policy *p, struct cursor *c, sa_family_t fa
 	take(c, &port_be, sizeof(port_be));
 	r.port = ntohs(port_be);
 	return policy_add_resolver(p, &r);
+}
+
+/* The same, where LAN clients may ask it. */
+static int take_keep(struct policy *p, struct cursor *c, sa_family_t family)
+{
+	int err = take_resolver_port(p, c, family);
+
+	if (!err)
+		p->resolvers[p->resolvers_len - 1].path = RESOLVER_PATH_TUNNEL;
+	return err;
 }
 
 static int take_resolver_link(struct policy *p, struct cursor *c, sa_family_t family)
@@ -138,6 +175,12 @@ static const struct {
 	{ "endpoint6", AF_INET6, 24, take_endpoint },
 	{ "endpoint4_mark", AF_INET, 16, take_endpoint_mark },
 	{ "endpoint6_mark", AF_INET6, 28, take_endpoint_mark },
+	{ "lan", AF_UNSPEC, 16, take_lan },
+	{ "lan_keep4", AF_INET, 8, take_keep },
+	{ "lan_keep6", AF_INET6, 20, take_keep },
+	{ "lan_exempt4", AF_INET, 4, take_exempt },
+	{ "lan_exempt6", AF_INET6, 16, take_exempt },
+	{ "lan_exempt_mac", AF_UNSPEC, MAC_LEN, take_exempt_mac },
 };
 
 #define PORTS_COMMENT "] \"S1 any port but "
@@ -151,6 +194,26 @@ static void read_ports(struct policy *p, const char *list)
 		(void)policy_add_port(p, (uint16_t)port);
 		list += n + (list[n] == ',');
 	}
+}
+
+/* Each stands there for UDP and for TCP. */
+static void read_redirect(struct policy *p, const char *comment)
+{
+	struct redirect r = { 0 };
+	char addr[ADDR_TEXT];
+	unsigned int port;
+
+	if (sscanf(comment, "] \"S5 LAN clients ask %45[0-9a-f:.], port %5u", addr, &port) == 2) {
+		if (addr_parse(addr, &r.addr))
+			return;
+		r.port = (uint16_t)port;
+	} else if (strcmp(comment, "] \"S5 LAN clients ask this host\"")) {
+		return;
+	}
+	for (size_t i = 0; i < p->redirects_len; i++)
+		if (p->redirects[i].addr.family == r.addr.family)
+			return;
+	(void)policy_add_redirect(p, &r);
 }
 
 /* Ports, tunnel prefixes and the log stand in rules alone; their text carries them. */
@@ -179,6 +242,9 @@ static void read_comment(struct policy *p, const char *rule)
 	if (sscanf(comment, "] \"S2 stays on the host, inside %15[^*\"]*", name) == 1 &&
 	    !ifname_parse(name, t.name))
 		(void)policy_add_inside(p, &t);
+	if (sscanf(comment, "] \"S5 of LAN %15[^*\"]*", name) == 1 && !ifname_parse(name, t.name))
+		(void)policy_add_lan(p, &t);
+	read_redirect(p, comment);
 }
 
 /* Whether a rule of this chain holds these words. */
@@ -207,9 +273,9 @@ static enum frames decode_frames(const struct fwtables *tables)
 int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
 {
 	const struct fwtable *table = &tables->of[FAMILY_INET];
-	const struct fwchain *base = fwtable_chain(table, "postrouting");
-	const struct fwchain *verdict = fwtable_chain(table, "verdict");
+	static const char *const told[] = { "postrouting", "verdict", "lan", "lan_redirect" };
 	const bool both = fwtable_chain(table, "approved") != NULL;
+	const bool reject = fwtable_chain(table, "refuse") != NULL;
 	char why[256];
 	int err = 0;
 
@@ -219,7 +285,8 @@ int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
 		const struct fwset *set = fwtable_set(table, sets[i].name);
 
 		if (!set || set->odd || set->key_len != sets[i].key_len ||
-		    (both && sets[i].take == take_tied))
+		    (both && sets[i].take == take_tied) ||
+		    ((both || reject) && sets[i].take == take_keep))
 			continue;
 		for (size_t k = 0; !err && k < set->elems_len; k++) {
 			struct cursor c = { set->elems + k * set->key_len };
@@ -229,13 +296,15 @@ int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
 		if (err == -E2BIG)
 			err = 0; /* somebody else's elements: as many as we can hold */
 	}
-	for (size_t i = 0; base && i < base->rules_len; i++)
-		read_comment(ret_policy, base->rules[i]);
-	for (size_t i = 0; verdict && i < verdict->rules_len; i++)
-		read_comment(ret_policy, verdict->rules[i]);
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		const struct fwchain *chain = fwtable_chain(table, told[i]);
+
+		for (size_t k = 0; chain && k < chain->rules_len; k++)
+			read_comment(ret_policy, chain->rules[k]);
+	}
 	if (both)
 		ret_policy->mode = POLICY_MODE_BOTH;
-	if (fwtable_chain(table, "refuse"))
+	if (reject)
 		ret_policy->action = POLICY_ACTION_REJECT;
 	ret_policy->fragments = fwdecode_fragments(tables);
 	ret_policy->frames = decode_frames(tables);

@@ -49,7 +49,7 @@ static bool same_nature(const struct diff *d, const struct fwchain *have, const 
 		return false;
 	return !have->base ||
 	       (have->hook == fwtxn_hook(d->want->family, want->hook) && same_place(have, want) &&
-		have->policy == NF_ACCEPT && !strcmp(have->type, "filter"));
+		have->policy == NF_ACCEPT && !strcmp(have->type, fwtxn_chain_type(want->hook)));
 }
 
 /* A chain of the kernel's that has a link. */

@@ -13,8 +13,11 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/netfilter.h>
+#include <linux/if_arp.h>
 #include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/rtnetlink.h>
 #include <linux/xfrm.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
@@ -143,9 +146,9 @@ static void dport(struct fwexpr *fx, uint32_t dreg)
 	payload(fx, NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dreg);
 }
 
-static void oifname(struct fwexpr *fx, const struct tunnel *link)
+static void ifname(struct fwexpr *fx, uint32_t key, const struct tunnel *link)
 {
-	meta(fx, NFT_META_OIFNAME, NFT_REG_1);
+	meta(fx, key, NFT_REG_1);
 	/*
 	 * A cmp of strlen(name) bytes is a prefix match, which is what "tun*" means;
 	 * an exact name is compared with its zeros, all 16 bytes.
@@ -169,6 +172,9 @@ static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
 	case FIELD_OIFNAME:
 		meta(fx, NFT_META_OIFNAME, dreg);
 		break;
+	case FIELD_IIFNAME:
+		meta(fx, NFT_META_IIFNAME, dreg);
+		break;
 	case FIELD_OIFKIND:
 		meta(fx, NFT_META_OIFKIND, dreg);
 		break;
@@ -177,6 +183,17 @@ static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
 		break;
 	case FIELD_PROTOCOL:
 		meta(fx, NFT_META_PROTOCOL, dreg);
+		break;
+	case FIELD_SADDR4:
+		payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct iphdr, saddr), 4, dreg);
+		break;
+	case FIELD_SADDR6:
+		payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct ip6_hdr, ip6_src), 16,
+			dreg);
+		break;
+	case FIELD_SMAC:
+		payload(fx, NFT_PAYLOAD_LL_HEADER, offsetof(struct ethhdr, h_source), ETH_ALEN,
+			dreg);
 		break;
 	case FIELD_DADDR4:
 		daddr(fx, AF_INET, 4, dreg);
@@ -196,13 +213,27 @@ static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
 	}
 }
 
+/* What has to be so for a field to be there. */
+static void requires(struct fwexpr *fx, enum field field)
+{
+	const uint16_t ether = ARPHRD_ETHER;
+
+	if (field == FIELD_DADDR4 || field == FIELD_SADDR4)
+		nfproto(fx, AF_INET);
+	if (field == FIELD_DADDR6 || field == FIELD_SADDR6)
+		nfproto(fx, AF_INET6);
+	if (field == FIELD_SMAC) {
+		meta(fx, NFT_META_IIFTYPE, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &ether, sizeof(ether));
+	}
+}
+
 static void lookup(struct fwexpr *fx, const struct set *set)
 {
 	struct nftnl_expr *e;
 
 	for (size_t i = 0; i < set->fields_len; i++)
-		if (set->fields[i] == FIELD_DADDR4 || set->fields[i] == FIELD_DADDR6)
-			nfproto(fx, set->fields[i] == FIELD_DADDR4 ? AF_INET : AF_INET6);
+	requires(fx, set->fields[i]);
 	for (size_t i = 0; i < set->fields_len; i++)
 		load_field(fx, set->fields[i], register_at(set_field_offset(set, i)));
 
@@ -280,16 +311,29 @@ static void not_protocol(struct fwexpr *fx, uint8_t proto)
 	cmp(fx, NFT_CMP_NEQ, &proto, sizeof(proto));
 }
 
-static void ct_invalid(struct fwexpr *fx)
+static void ct_bit(struct fwexpr *fx, uint32_t key, uint32_t bit)
 {
-	const uint32_t bit = CT_STATE_INVALID;
 	struct nftnl_expr *e = add_expr(fx, "ct");
 
 	if (!e)
 		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, NFT_CT_STATE);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_KEY, key);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_CT_DREG, NFT_REG_1);
 	compare_bits(fx, &bit, sizeof(bit), NFT_CMP_NEQ);
+}
+
+/* fib daddr type local */
+static void local(struct fwexpr *fx)
+{
+	const uint32_t type = RTN_LOCAL;
+	struct nftnl_expr *e = add_expr(fx, "fib");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_FLAGS, NFTA_FIB_F_DADDR);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_FIB_DREG, NFT_REG_1);
+	cmp(fx, NFT_CMP_EQ, &type, sizeof(type));
 }
 
 static void raw(struct fwexpr *fx, const struct ruleset *rs, const struct raw *raw)
@@ -368,7 +412,16 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		cmp(fx, NFT_CMP_EQ, &lo_index, sizeof(lo_index));
 		break;
 	case MATCH_OIFNAME:
-		oifname(fx, &m->link);
+		ifname(fx, NFT_META_OIFNAME, &m->link);
+		break;
+	case MATCH_IIFNAME:
+		ifname(fx, NFT_META_IIFNAME, &m->link);
+		break;
+	case MATCH_LOCAL:
+		local(fx);
+		break;
+	case MATCH_CT_DNAT:
+		ct_bit(fx, NFT_CT_STATUS, IPS_DST_NAT);
 		break;
 	case MATCH_SET:
 		lookup(fx, &rs->sets[m->set]);
@@ -400,7 +453,7 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		later_fragment6(fx);
 		break;
 	case MATCH_CT_INVALID:
-		ct_invalid(fx);
+		ct_bit(fx, NFT_CT_STATE, CT_STATE_INVALID);
 		break;
 	case MATCH_FRAG6:
 		has_fragment6(fx, 1);
@@ -507,6 +560,36 @@ static void add_tproxy(struct fwexpr *fx, sa_family_t family)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_TPROXY_REG_PORT, NFT_REG_1);
 }
 
+static void add_dnat(struct fwexpr *fx, const struct redirect *to)
+{
+	const bool v6 = to->addr.family == AF_INET6;
+	const uint16_t port_be = htons(to->port);
+	struct nftnl_expr *e = add_expr(fx, "immediate");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
+	set_data(fx, e, NFTNL_EXPR_IMM_DATA, to->addr.bytes, addr_len(&to->addr));
+	e = add_expr(fx, "immediate");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_2);
+	set_data(fx, e, NFTNL_EXPR_IMM_DATA, &port_be, sizeof(port_be));
+
+	e = add_expr(fx, "nat");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_TYPE, NFT_NAT_DNAT);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_FAMILY, v6 ? NFPROTO_IPV6 : NFPROTO_IPV4);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_ADDR_MIN, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_ADDR_MAX, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_PROTO_MIN, NFT_REG_2);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_REG_PROTO_MAX, NFT_REG_2);
+	/* As the kernel gives it back. */
+	nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_FLAGS,
+			   NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED);
+}
+
 static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struct rule *rule)
 {
 	switch (rule->verdict) {
@@ -539,6 +622,15 @@ static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struc
 		break;
 	case VERDICT_TPROXY6:
 		add_tproxy(fx, AF_INET6);
+		break;
+	case VERDICT_DNAT:
+		add_dnat(fx, &rule->to);
+		break;
+	case VERDICT_REDIRECT:
+		(void)add_expr(fx, "redir");
+		break;
+	case VERDICT_MASQUERADE:
+		(void)add_expr(fx, "masq");
 		break;
 	}
 }

@@ -140,9 +140,16 @@ uint32_t fwtxn_hook(enum family family, enum hook hook)
 		[HOOK_OUTPUT] = NF_INET_LOCAL_OUT,
 		[HOOK_FORWARD] = NF_INET_FORWARD,
 		[HOOK_EGRESS] = NETDEV_EGRESS,
+		[HOOK_DNAT] = NF_INET_PRE_ROUTING,
+		[HOOK_SNAT] = NF_INET_POST_ROUTING,
 	};
 
 	return family == FAMILY_BRIDGE && hook == HOOK_FORWARD ? NF_BR_FORWARD : hooks[hook];
+}
+
+const char *fwtxn_chain_type(enum hook hook)
+{
+	return hook == HOOK_DNAT || hook == HOOK_SNAT ? "nat" : "filter";
 }
 
 void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
@@ -160,7 +167,7 @@ void fwtxn_add_chain(struct fwtxn *t, const struct chain *chain)
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_CHAIN_NAME, chain->name);
 	if (chain->hook != HOOK_NONE) {
-		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, "filter");
+		mnl_attr_put_strz(nlh, NFTA_CHAIN_TYPE, fwtxn_chain_type(chain->hook));
 		hook = mnl_attr_nest_start(nlh, NFTA_CHAIN_HOOK);
 		mnl_attr_put_u32(nlh, NFTA_HOOK_HOOKNUM, htonl(fwtxn_hook(t->family, chain->hook)));
 		mnl_attr_put_u32(nlh, NFTA_HOOK_PRIORITY, htonl((uint32_t)chain->priority));
@@ -248,9 +255,11 @@ uint32_t fwtxn_key_type(const struct set *set)
 {
 	/* enum datatypes in nftables' include/datatype.h: fixed, as kernels carry them around */
 	static const uint32_t types[] = {
-		[FIELD_OIFNAME] = 41,  [FIELD_OIFKIND] = 41, [FIELD_NFPROTO] = 2,
-		[FIELD_PROTOCOL] = 10, [FIELD_DADDR4] = 7,   [FIELD_DADDR6] = 8,
-		[FIELD_L4PROTO] = 12,  [FIELD_DPORT] = 13,   [FIELD_MARK] = 19,
+		[FIELD_OIFNAME] = 41, [FIELD_OIFKIND] = 41,  [FIELD_NFPROTO] = 2,
+		[FIELD_IIFNAME] = 41, [FIELD_SADDR4] = 7,    [FIELD_SADDR6] = 8,
+		[FIELD_SMAC] = 9,     [FIELD_PROTOCOL] = 10, [FIELD_DADDR4] = 7,
+		[FIELD_DADDR6] = 8,   [FIELD_L4PROTO] = 12,  [FIELD_DPORT] = 13,
+		[FIELD_MARK] = 19,
 	};
 	uint32_t type = 0;
 
@@ -261,7 +270,8 @@ uint32_t fwtxn_key_type(const struct set *set)
 
 static bool is_host_endian(enum field field)
 {
-	return field == FIELD_OIFNAME || field == FIELD_OIFKIND || field == FIELD_NFPROTO;
+	return field == FIELD_OIFNAME || field == FIELD_IIFNAME || field == FIELD_OIFKIND ||
+	       field == FIELD_NFPROTO;
 }
 
 /* User data from which `nft list` learns how to print the elements; the kernel just keeps it. */

@@ -80,6 +80,9 @@ void fwtxn_del_elems(struct fwtxn *t, const char *set, const uint8_t *keys, size
 /* nf_tables' number for a hook of the family (linux/netfilter.h and others); 0 for HOOK_NONE. */
 uint32_t fwtxn_hook(enum family family, enum hook hook);
 
+/* The type of a base chain there, as nf_tables names it. */
+const char *fwtxn_chain_type(enum hook hook);
+
 /* nf_tables' number for a set's key type (nft's datatype.h: 6 bits a field). */
 uint32_t fwtxn_key_type(const struct set *set);
 

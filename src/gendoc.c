@@ -395,6 +395,7 @@ static const struct {
 	{ "config", 0, CMD_CONFIG_DEFAULT, NULL },
 	{ "run-dir", 0, CMD_RUN_DIR_DEFAULT, NULL },
 	{ "max-tunnels", POLICY_MAX_TUNNELS, NULL, NULL },
+	{ "max-exempts", POLICY_MAX_EXEMPTS, NULL, NULL },
 	{ "max-ports", POLICY_MAX_PORTS, NULL, NULL },
 	{ "max-resolvers", POLICY_MAX_RESOLVERS, NULL, NULL },
 	{ "max-endpoints", POLICY_MAX_ENDPOINTS, NULL, NULL },

@@ -73,6 +73,35 @@ int policy_add_inside(struct policy *p, const struct tunnel *inside)
 	return add_links(p->insides, &p->insides_len, inside);
 }
 
+int policy_add_lan(struct policy *p, const struct tunnel *lan)
+{
+	return add_links(p->lans, &p->lans_len, lan);
+}
+
+int policy_add_redirect(struct policy *p, const struct redirect *redirect)
+{
+	if (p->redirects_len == sizeof(p->redirects) / sizeof(p->redirects[0]))
+		return -E2BIG;
+	p->redirects[p->redirects_len++] = *redirect;
+	return 0;
+}
+
+int policy_add_exempt(struct policy *p, const struct addr *addr)
+{
+	if (p->exempts_len == POLICY_MAX_EXEMPTS)
+		return -E2BIG;
+	p->exempts[p->exempts_len++] = *addr;
+	return 0;
+}
+
+int policy_add_exempt_mac(struct policy *p, const uint8_t mac[MAC_LEN])
+{
+	if (p->exempt_macs_len == POLICY_MAX_EXEMPTS)
+		return -E2BIG;
+	memcpy(p->exempt_macs[p->exempt_macs_len++], mac, MAC_LEN);
+	return 0;
+}
+
 int policy_add_kind(struct policy *p, const char *kind)
 {
 	for (size_t i = 0; i < p->kinds_len; i++)
@@ -270,6 +299,24 @@ static int compare_endpoints(const void *va, const void *vb)
 	return c ? c : compare_numbers(a->mark, b->mark);
 }
 
+static int compare_redirects(const void *va, const void *vb)
+{
+	const struct redirect *a = va, *b = vb;
+
+	/* Two of one family are refused: their order does not matter. */
+	return compare_numbers(a->addr.family, b->addr.family);
+}
+
+static int compare_addrs(const void *a, const void *b)
+{
+	return addr_cmp(a, b);
+}
+
+static int compare_macs(const void *a, const void *b)
+{
+	return memcmp(a, b, MAC_LEN);
+}
+
 /* Sort a list and keep one of each; returns the new length. */
 static size_t sort_unique(void *list, size_t len, size_t size,
 			  int (*compare)(const void *, const void *))
@@ -336,10 +383,42 @@ static int validate_both(const struct policy *p, char *reterr_why, size_t why_si
 	return 0;
 }
 
+static int validate_redirects(struct policy *p, char *reterr_why, size_t why_size)
+{
+	const char *expected = NULL;
+	char text[POLICY_TEXT];
+
+	if (!p->redirects_len)
+		return 0;
+	qsort(p->redirects, p->redirects_len, sizeof(p->redirects[0]), compare_redirects);
+	if (!p->lans_len)
+		expected = "the links that clients come in by as well, lan = IF";
+	else if (!policy_is_guarded(p, POLICY_DNS_PORT))
+		expected = "53 among the guarded ports";
+	else if (p->redirects_len == 2 &&
+		 (p->redirects[0].addr.family == AF_UNSPEC ||
+		  p->redirects[0].addr.family == p->redirects[1].addr.family))
+		expected = "one of each family, or local alone";
+	/* What leaves by another port would be nobody's business any more. */
+	for (size_t i = 0; !expected && i < p->redirects_len; i++)
+		if (p->redirects[i].port && !policy_is_guarded(p, p->redirects[i].port))
+			expected = "a guarded port";
+	if (!expected)
+		return 0;
+	snprintf(reterr_why, why_size, "lan-redirect \"%s\": expected %s",
+		 redirect_format(&p->redirects[0], text), expected);
+	return -EINVAL;
+}
+
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size)
 {
 	p->tunnels_len = tidy_links(p->tunnels, p->tunnels_len);
 	p->insides_len = tidy_links(p->insides, p->insides_len);
+	p->lans_len = tidy_links(p->lans, p->lans_len);
+	p->exempts_len =
+		sort_unique(p->exempts, p->exempts_len, sizeof(p->exempts[0]), compare_addrs);
+	p->exempt_macs_len = sort_unique(p->exempt_macs, p->exempt_macs_len,
+					 sizeof(p->exempt_macs[0]), compare_macs);
 	p->ports_len = sort_unique(p->ports, p->ports_len, sizeof(*p->ports), compare_ports);
 	p->resolvers_len = sort_unique(p->resolvers, p->resolvers_len, sizeof(*p->resolvers),
 				       compare_resolvers);
@@ -347,7 +426,9 @@ int policy_validate(struct policy *p, char *reterr_why, size_t why_size)
 				       compare_endpoints);
 	p->endpoints_len = drop_needless_endpoints(p);
 
-	return p->mode == POLICY_MODE_BOTH ? validate_both(p, reterr_why, why_size) : 0;
+	if (p->mode == POLICY_MODE_BOTH && validate_both(p, reterr_why, why_size))
+		return -EINVAL;
+	return validate_redirects(p, reterr_why, why_size);
 }
 
 const char *tunnel_format(const struct tunnel *tunnel, char *buf)
@@ -384,6 +465,15 @@ const char *endpoint_format(const struct endpoint *e, char *buf)
 	snprintf(buf, POLICY_TEXT, "%s%s%s:%u/%s%s", v6 ? "[" : "", addr_format(&e->addr, addr),
 		 v6 ? "]" : "", e->port, proto_format(e->proto), mark);
 	return buf;
+}
+
+const char *redirect_format(const struct redirect *r, char *buf)
+{
+	const struct resolver where = { .addr = r->addr, .port = r->port };
+
+	if (r->addr.family != AF_UNSPEC)
+		return resolver_format(&where, buf);
+	return strcpy(buf, "local");
 }
 
 const char *policy_mode_format(enum policy_mode mode)
@@ -444,5 +534,13 @@ int policy_print(const struct policy *p, FILE *out)
 		p->watch_late_ms);
 	for (size_t i = 0; i < p->kinds_len; i++)
 		fprintf(out, "tunnel-kind = %s\n", p->kinds[i]);
+	for (size_t i = 0; i < p->lans_len; i++)
+		fprintf(out, "lan = %s\n", tunnel_format(&p->lans[i], text));
+	for (size_t i = 0; i < p->redirects_len; i++)
+		fprintf(out, "lan-redirect = %s\n", redirect_format(&p->redirects[i], text));
+	for (size_t i = 0; i < p->exempts_len; i++)
+		fprintf(out, "lan-exempt = %s\n", addr_format(&p->exempts[i], text));
+	for (size_t i = 0; i < p->exempt_macs_len; i++)
+		fprintf(out, "lan-exempt = %s\n", mac_format(p->exempt_macs[i], text));
 	return ferror(out) ? -EIO : 0;
 }

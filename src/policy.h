@@ -21,6 +21,8 @@
 #define POLICY_MAX_ENDPOINTS 1024
 #define POLICY_MAX_HOSTS     16
 #define POLICY_MAX_KINDS     32
+#define POLICY_DNS_PORT	     53 /* RFC 1035, 4.2: what can be redirected; on others it is encrypted */
+#define POLICY_MAX_EXEMPTS   64	 /* of addresses, and of Ethernet addresses */
 #define POLICY_HOST_TEXT     128 /* with NUL; a line of inih (200 bytes) must hold it */
 
 /*
@@ -63,6 +65,12 @@ struct endpoint_host {
 	uint32_t mark;
 };
 
+/* Where queries of LAN clients are led; at most one a family. */
+struct redirect {
+	struct addr addr; /* AF_UNSPEC: this host, whatever the family */
+	uint16_t port;	  /* host order; 0: the one they asked */
+};
+
 enum policy_mode { POLICY_MODE_EITHER, POLICY_MODE_BOTH };
 enum policy_action { POLICY_ACTION_DROP, POLICY_ACTION_REJECT };
 
@@ -90,6 +98,14 @@ struct policy {
 	size_t tunnels_len;
 	struct tunnel insides[POLICY_MAX_TUNNELS]; /* links that lead to guests of this host */
 	size_t insides_len;
+	struct tunnel lans[POLICY_MAX_TUNNELS]; /* links that LAN clients come in by */
+	size_t lans_len;
+	struct redirect redirects[2];
+	size_t redirects_len;
+	struct addr exempts[POLICY_MAX_EXEMPTS]; /* clients that are not redirected */
+	size_t exempts_len;
+	uint8_t exempt_macs[POLICY_MAX_EXEMPTS][MAC_LEN]; /* the same */
+	size_t exempt_macs_len;
 	uint16_t ports[POLICY_MAX_PORTS]; /* host order; guarded ports */
 	size_t ports_len;
 	struct resolver *resolvers; /* owned; grows up to POLICY_MAX_RESOLVERS */
@@ -126,6 +142,10 @@ int policy_copy(const struct policy *p, struct policy *ret_copy);
  */
 int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel);
 int policy_add_inside(struct policy *p, const struct tunnel *inside);
+int policy_add_lan(struct policy *p, const struct tunnel *lan);
+int policy_add_redirect(struct policy *p, const struct redirect *redirect);
+int policy_add_exempt(struct policy *p, const struct addr *addr);
+int policy_add_exempt_mac(struct policy *p, const uint8_t mac[MAC_LEN]);
 int policy_add_port(struct policy *p, uint16_t port);
 int policy_add_resolver(struct policy *p, const struct resolver *resolver);
 int policy_add_endpoint(struct policy *p, const struct endpoint *endpoint);
@@ -134,8 +154,9 @@ int policy_add_host(struct policy *p, const struct endpoint_host *host);
 
 /*
  * Put every list in one order, drop what is there twice, tunnels that a prefix
- * covers and carriers on ports that are not guarded, and check what no single value can show (mode both leaves no path
- * outside tunnels).  0, or -EINVAL with the reason in reterr_why.
+ * covers and carriers on ports that are not guarded, and check what no single
+ * value can show (mode both leaves no path outside tunnels; what a redirection
+ * needs).  0, or -EINVAL with the reason in reterr_why.
  */
 int policy_validate(struct policy *p, char *reterr_why, size_t why_size);
 
@@ -172,6 +193,7 @@ bool policy_is_tunnel_by_name(const struct policy *p, const char *ifname, const 
 const char *tunnel_format(const struct tunnel *tunnel, char *buf);
 const char *resolver_format(const struct resolver *resolver, char *buf);
 const char *endpoint_format(const struct endpoint *endpoint, char *buf);
+const char *redirect_format(const struct redirect *redirect, char *buf);
 
 /* The words of the configuration file for the choices; never NULL. */
 const char *policy_mode_format(enum policy_mode mode);

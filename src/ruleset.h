@@ -58,6 +58,9 @@ enum match_kind {
 	MATCH_FAMILY,	   /* meta nfproto ipv4|ipv6; meta protocol ip|ip6 but in inet tables */
 	MATCH_OIF_LO,	   /* oif "lo", by its index, which is 1 in every namespace */
 	MATCH_OIFNAME,	   /* oifname "wg0" or "tun*" */
+	MATCH_IIFNAME,	   /* iifname, the same */
+	MATCH_LOCAL,	   /* fib daddr type local: this host's address */
+	MATCH_CT_DNAT,	   /* ct status dnat: its destination is another than it was sent to */
 	MATCH_SET,	   /* the fields of a set @set */
 	MATCH_DADDR_LO4,   /* ip daddr 127.0.0.0/8 */
 	MATCH_DADDR_LO6,   /* ip6 daddr ::1 */
@@ -97,7 +100,7 @@ struct match {
 		uint16_t port;	    /* MATCH_DPORT, host order; MATCH_OIFTYPE, MATCH_PROTOCOL */
 		uint8_t proto;	    /* MATCH_L4PROTO */
 		sa_family_t family; /* MATCH_FAMILY */
-		struct tunnel link; /* MATCH_OIFNAME */
+		struct tunnel link; /* MATCH_OIFNAME, MATCH_IIFNAME */
 		size_t set;	    /* MATCH_SET: index into ruleset.sets */
 		uint32_t reqid;	    /* MATCH_IPSEC; 0: any */
 	};
@@ -114,6 +117,9 @@ enum verdict {
 	VERDICT_LOG,	      /* to nflog, and on to the next rule */
 	VERDICT_TPROXY4,      /* tproxy ip to :1; never reached */
 	VERDICT_TPROXY6,      /* tproxy ip6 to :1; never reached */
+	VERDICT_DNAT,	      /* dnat ip to ADDR:PORT */
+	VERDICT_REDIRECT,     /* redirect: to this host */
+	VERDICT_MASQUERADE,   /* masquerade */
 };
 
 #define RULE_MAX_MATCHES 4
@@ -125,10 +131,19 @@ struct rule {
 	bool counted; /* counter name "S<promise>" */
 	enum verdict verdict;
 	const char *target;	    /* VERDICT_JUMP, VERDICT_GOTO: a chain's name */
+	struct redirect to;	    /* VERDICT_DNAT, with a port */
 	char comment[RULESET_TEXT]; /* starts with the S number */
 };
 
-enum hook { HOOK_NONE, HOOK_POSTROUTING, HOOK_OUTPUT, HOOK_FORWARD, HOOK_EGRESS };
+enum hook {
+	HOOK_NONE,
+	HOOK_POSTROUTING,
+	HOOK_OUTPUT,
+	HOOK_FORWARD,
+	HOOK_EGRESS,
+	HOOK_DNAT, /* chains of type nat: at prerouting, */
+	HOOK_SNAT, /* and at postrouting */
+};
 
 struct chain {
 	const char *name;
@@ -167,6 +182,8 @@ struct ruleset {
 /* Priority of our base chains; why, is said in ruleset_inet.c and ruleset_frames.c. */
 #define RULESET_PRIORITY       99
 #define RULESET_IPSEC_PRIORITY 101
+#define RULESET_DNAT_PRIORITY  (-101)
+#define RULESET_SNAT_PRIORITY  100
 #define RULESET_FRAME_PRIORITY 400
 
 /* What the bytes of a MATCH_RAW are compared with; returns how many. */

@@ -25,19 +25,6 @@
  * add_refusals() allows for that.
  */
 
-/* th dport N jump TARGET, for each guarded port: where only what is known to be refused counts */
-static void add_port_rules(struct builder *b, const char *target)
-{
-	for (size_t i = 0; i < b->policy->ports_len; i++) {
-		struct rule *r = rules_add(b, 1, VERDICT_JUMP, "only port %u goes further",
-					   b->policy->ports[i]);
-
-		r->target = target;
-		rules_add_match(r,
-				(struct match){ .kind = MATCH_DPORT, .port = b->policy->ports[i] });
-	}
-}
-
 /*
  * S9.  A rule that no packet ever reaches, whose mere presence makes the kernel
  * reassemble datagrams before any other hook.  With FRAGMENTS_DROP there is no
@@ -102,23 +89,23 @@ static void add_refusals(struct builder *b)
 		{ MATCH_DADDR_LO6, "redirected to this host" },
 		{ MATCH_MARKED, "may have been re-routed by its mark" },
 	};
-	static const struct {
-		uint8_t proto;
-		enum verdict verdict;
-	} rejects[] = { { IPPROTO_TCP, VERDICT_REJECT_RESET },
-			{ IPPROTO_UDP, VERDICT_REJECT_ADMIN } };
+	/* Source NAT may yet lead what is forwarded into an IPsec policy. */
+	const bool forward =
+		b->policy->action == POLICY_ACTION_REJECT && !policy_has_ipsec(b->policy);
 	struct rule *r;
 
+	if (b->policy->action == POLICY_ACTION_REJECT) {
+		rules_add_chain(b, "output", HOOK_OUTPUT);
+		rules_add_ports(b, "refuse_output");
+	}
+	if (forward || b->policy->redirects_len)
+		rules_add_chain(b, "forward", HOOK_FORWARD);
+	if (b->policy->redirects_len)
+		rules_add_ports(b, "lan_refuse");
+	if (forward)
+		rules_add_ports(b, "refuse");
 	if (b->policy->action != POLICY_ACTION_REJECT)
 		return;
-
-	rules_add_chain(b, "output", HOOK_OUTPUT);
-	add_port_rules(b, "refuse_output");
-	/* Source NAT may yet lead what is forwarded into an IPsec policy. */
-	if (!policy_has_ipsec(b->policy)) {
-		rules_add_chain(b, "forward", HOOK_FORWARD);
-		add_port_rules(b, "refuse");
-	}
 
 	/*
 	 * The output hook still knows the device of the first route only: a mark
@@ -142,13 +129,7 @@ static void add_refusals(struct builder *b)
 	rules_add_chain(b, "refuse", HOOK_NONE);
 	rules_add_allowances(b, false);
 	rules_add_log(b);
-	for (size_t i = 0; i < 2; i++) {
-		/* meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx admin-prohibited */
-		r = rules_counted(rules_add(b, 7, rejects[i].verdict, "any other name traffic"),
-				  true);
-		rules_add_match(r,
-				(struct match){ .kind = MATCH_L4PROTO, .proto = rejects[i].proto });
-	}
+	rules_add_rejects(b, "any other name traffic");
 }
 
 static void choose_counters(struct ruleset *rs)
@@ -182,6 +163,7 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 	/* jump name_traffic */
 	rules_add(&b, 1, VERDICT_JUMP, "the rest is looked at")->target = "name_traffic";
 	add_refusals(&b);
+	rules_add_lan_chains(&b);
 	rules_add_chain(&b, "name_traffic", HOOK_NONE);
 	rules_add_fragments(&b, false);
 	rules_add_other_port(&b, VERDICT_RETURN);

@@ -12,6 +12,10 @@ static const struct {
 	const char *match; /* in a rule */
 } fields[] = {
 	[FIELD_OIFNAME] = { "ifname", "oifname" },
+	[FIELD_IIFNAME] = { "ifname", "iifname" },
+	[FIELD_SADDR4] = { "ipv4_addr", "ip saddr" },
+	[FIELD_SADDR6] = { "ipv6_addr", "ip6 saddr" },
+	[FIELD_SMAC] = { "ether_addr", "ether saddr" },
 	[FIELD_OIFKIND] = { "ifname", "meta oifkind" },
 	[FIELD_NFPROTO] = { "nf_proto", "meta nfproto" },
 	[FIELD_PROTOCOL] = { "ether_type", "meta protocol" },
@@ -30,6 +34,7 @@ static void print_field(enum field field, const uint8_t *value, FILE *out)
 
 	switch (field) {
 	case FIELD_OIFNAME:
+	case FIELD_IIFNAME:
 	case FIELD_OIFKIND:
 		fprintf(out, "\"%.*s\"", IFNAMSIZ, (const char *)value);
 		break;
@@ -41,9 +46,14 @@ static void print_field(enum field field, const uint8_t *value, FILE *out)
 		fputs(ntohs(port_be) == 0x0800 ? "ip" : "ip6",
 		      out); /* ETH_P_IP, linux/if_ether.h */
 		break;
+	case FIELD_SMAC:
+		fputs(mac_format(value, text), out);
+		break;
+	case FIELD_SADDR4:
 	case FIELD_DADDR4:
 		fputs(inet_ntop(AF_INET, value, text, sizeof(text)) ?: "?", out);
 		break;
+	case FIELD_SADDR6:
 	case FIELD_DADDR6:
 		fputs(inet_ntop(AF_INET6, value, text, sizeof(text)) ?: "?", out);
 		break;
@@ -132,6 +142,15 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_OIFNAME:
 		fprintf(out, "oifname \"%s\" ", tunnel_format(&m->link, text));
 		break;
+	case MATCH_IIFNAME:
+		fprintf(out, "iifname \"%s\" ", tunnel_format(&m->link, text));
+		break;
+	case MATCH_LOCAL:
+		fputs("fib daddr type local ", out);
+		break;
+	case MATCH_CT_DNAT:
+		fputs("ct status dnat ", out);
+		break;
 	case MATCH_SET:
 		set = &rs->sets[m->set];
 		for (size_t i = 0; i < set->fields_len; i++)
@@ -195,6 +214,15 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	}
 }
 
+static void print_dnat(const struct redirect *to, FILE *out)
+{
+	const bool v6 = to->addr.family == AF_INET6;
+	char text[ADDR_TEXT];
+
+	fprintf(out, "dnat %s to %s%s%s:%u", v6 ? "ip6" : "ip", v6 ? "[" : "",
+		addr_format(&to->addr, text), v6 ? "]" : "", to->port);
+}
+
 static void print_verdict(const struct ruleset *rs, const struct rule *rule, FILE *out)
 {
 	switch (rule->verdict) {
@@ -230,6 +258,15 @@ static void print_verdict(const struct ruleset *rs, const struct rule *rule, FIL
 	case VERDICT_TPROXY6:
 		fputs("tproxy ip6 to :1", out);
 		break;
+	case VERDICT_DNAT:
+		print_dnat(&rule->to, out);
+		break;
+	case VERDICT_REDIRECT:
+		fputs("redirect", out);
+		break;
+	case VERDICT_MASQUERADE:
+		fputs("masquerade", out);
+		break;
 	}
 }
 
@@ -246,6 +283,10 @@ static const char *hook_name(enum hook hook)
 		return "forward";
 	case HOOK_EGRESS:
 		return "egress";
+	case HOOK_DNAT:
+		return "prerouting";
+	case HOOK_SNAT:
+		return "postrouting";
 	}
 	return "?";
 }
@@ -270,7 +311,8 @@ static void print_chain(const struct ruleset *rs, const struct chain *chain, FIL
 {
 	fprintf(out, "\tchain %s {\n", chain->name);
 	if (chain->hook != HOOK_NONE)
-		fprintf(out, "\t\ttype filter hook %s priority %d; policy accept;\n",
+		fprintf(out, "\t\ttype %s hook %s priority %d; policy accept;\n",
+			chain->hook == HOOK_DNAT || chain->hook == HOOK_SNAT ? "nat" : "filter",
 			hook_name(chain->hook), chain->priority);
 	print_rules(rs, chain, out);
 }

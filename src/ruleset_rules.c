@@ -15,7 +15,11 @@ void rules_add_chain(struct builder *b, const char *name, enum hook hook)
 		b->err = b->err ?: -ENOMEM;
 	if (!b->err)
 		rs->chains[rs->chains_len++] =
-			(struct chain){ .name = name, .hook = hook, .priority = rs->priority };
+			(struct chain){ .name = name,
+					.hook = hook,
+					.priority = hook == HOOK_DNAT ? RULESET_DNAT_PRIORITY :
+						    hook == HOOK_SNAT ? RULESET_SNAT_PRIORITY :
+									rs->priority };
 }
 
 /* A rule at the end of the chain begun last; its comment is "S<promise> ...". */
@@ -225,6 +229,36 @@ void rules_add_allowances(struct builder *b, bool count)
 	}
 	/* meta nfproto @pause accept: elements that the kernel itself takes away */
 	rules_add_set(b, 6, count, VERDICT_ACCEPT, "pause", "in a pause that the user asked for");
+}
+
+void rules_add_ports(struct builder *b, const char *target)
+{
+	for (size_t i = 0; i < b->policy->ports_len; i++) {
+		struct rule *r = rules_add(b, 1, VERDICT_JUMP, "only port %u goes further",
+					   b->policy->ports[i]);
+
+		r->target = target;
+		rules_add_match(r,
+				(struct match){ .kind = MATCH_DPORT, .port = b->policy->ports[i] });
+	}
+}
+
+void rules_add_rejects(struct builder *b, const char *comment)
+{
+	static const struct {
+		uint8_t proto;
+		enum verdict verdict;
+	} rejects[] = { { IPPROTO_TCP, VERDICT_REJECT_RESET },
+			{ IPPROTO_UDP, VERDICT_REJECT_ADMIN } };
+
+	for (size_t i = 0; i < 2; i++) {
+		/* meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx admin-prohibited */
+		struct rule *r =
+			rules_counted(rules_add(b, 7, rejects[i].verdict, "%s", comment), true);
+
+		rules_add_match(r,
+				(struct match){ .kind = MATCH_L4PROTO, .proto = rejects[i].proto });
+	}
 }
 
 /* Frames are counted apart: the same verdict, at another place (S11). */

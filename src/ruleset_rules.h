@@ -20,6 +20,15 @@ struct builder {
 
 void rules_add_chain(struct builder *b, const char *name, enum hook hook);
 
+/* The chains of LAN clients: how they are redirected, and what they are refused (ruleset_lan.c). */
+void rules_add_lan_chains(struct builder *b);
+
+/* th dport N jump TARGET, for each guarded port: where only what is known to be refused counts */
+void rules_add_ports(struct builder *b, const char *target);
+
+/* meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx admin-prohibited */
+void rules_add_rejects(struct builder *b, const char *comment);
+
 /* A rule at the end of the chain begun last; its comment is "S<promise> ...".  Never NULL. */
 struct rule *__attribute__((format(printf, 4, 5)))
 rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const char *comment, ...);

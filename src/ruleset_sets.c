@@ -26,9 +26,11 @@ const char *family_format(enum family family)
 size_t field_len(enum field field)
 {
 	static const uint8_t lens[] = {
-		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_OIFKIND] = IFNAMSIZ, [FIELD_NFPROTO] = 1,
-		[FIELD_PROTOCOL] = 2,	    [FIELD_DADDR4] = 4,		[FIELD_DADDR6] = 16,
-		[FIELD_L4PROTO] = 1,	    [FIELD_DPORT] = 2,		[FIELD_MARK] = 4,
+		[FIELD_OIFNAME] = IFNAMSIZ, [FIELD_IIFNAME] = IFNAMSIZ, [FIELD_OIFKIND] = IFNAMSIZ,
+		[FIELD_NFPROTO] = 1,	    [FIELD_SADDR4] = 4,		[FIELD_SADDR6] = 16,
+		[FIELD_SMAC] = MAC_LEN,	    [FIELD_PROTOCOL] = 2,	[FIELD_DADDR4] = 4,
+		[FIELD_DADDR6] = 16,	    [FIELD_L4PROTO] = 1,	[FIELD_DPORT] = 2,
+		[FIELD_MARK] = 4,
 	};
 
 	return lens[field];
@@ -277,6 +279,50 @@ static void fill_resolvers(struct filler *f)
 	}
 }
 
+/* Of LAN clients; only where they are redirected. */
+static void fill_lan(struct filler *f)
+{
+	static const enum field in[] = { FIELD_IIFNAME }, out[] = { FIELD_OIFNAME };
+	static const enum field mac[] = { FIELD_SMAC };
+	const struct policy *p = f->policy;
+	const bool local = p->redirects_len && p->redirects[0].addr.family == AF_UNSPEC;
+
+	if (f->family != FAMILY_INET || !p->redirects_len)
+		return;
+	for (size_t i = 0; i < p->lans_len; i++) {
+		const void *const name[] = { p->lans[i].name };
+
+		if (p->lans[i].prefix)
+			continue;
+		add_elem(f, use_set(f, "lan", 1, in), name);
+		if (!local)
+			add_elem(f, use_set(f, "lan_out", 1, out), name);
+	}
+	for (size_t i = 0; i < p->exempts_len; i++) {
+		const bool v6 = p->exempts[i].family == AF_INET6;
+		const enum field saddr[] = { v6 ? FIELD_SADDR6 : FIELD_SADDR4 };
+
+		add_elem(f, use_set(f, v6 ? "lan_exempt6" : "lan_exempt4", 1, saddr),
+			 (const void *[]){ p->exempts[i].bytes });
+	}
+	for (size_t i = 0; i < p->exempt_macs_len; i++)
+		add_elem(f, use_set(f, "lan_exempt_mac", 1, mac),
+			 (const void *[]){ p->exempt_macs[i] });
+	for (size_t i = 0; i < p->resolvers_len; i++) {
+		const struct resolver *r = &p->resolvers[i];
+		const bool v6 = r->addr.family == AF_INET6;
+		const enum field asked[] = { v6 ? FIELD_DADDR6 : FIELD_DADDR4, FIELD_DPORT };
+
+		for (size_t k = 0; k < p->ports_len; k++) {
+			const uint16_t port_be = htons(p->ports[k]);
+
+			if (!r->port || r->port == p->ports[k])
+				add_elem(f, use_set(f, v6 ? "lan_keep6" : "lan_keep4", 2, asked),
+					 (const void *[]){ r->addr.bytes, &port_be });
+		}
+	}
+}
+
 static void fill_pause(struct filler *f)
 {
 	static const enum field nfproto[] = { FIELD_NFPROTO }, protocol[] = { FIELD_PROTOCOL };
@@ -323,6 +369,7 @@ int ruleset_build_sets(enum family family, const struct policy *p, const struct 
 	fill_links(&f, "stacked", frames_is_stacked);
 	fill_endpoints(&f);
 	fill_resolvers(&f);
+	fill_lan(&f);
 	fill_pause(&f);
 	for (size_t i = 0; i < f.sets_len; i++) {
 		struct set *set = &f.sets[i];

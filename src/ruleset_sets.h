@@ -19,14 +19,18 @@ enum family { FAMILY_INET, FAMILY_NETDEV, FAMILY_BRIDGE };
 #define FAMILIES 3
 const char *family_format(enum family family);
 
-#define RULESET_MAX_SETS 20
+#define RULESET_MAX_SETS 32
 
 /* The fields a set's key is made of, in the order they are written. */
 enum field {
 	FIELD_OIFNAME,	/* 16 bytes, padded with zeros */
+	FIELD_IIFNAME,	/* the same */
 	FIELD_OIFKIND,	/* the same; IFLA_INFO_KIND */
 	FIELD_NFPROTO,	/* 1 byte, NFPROTO_IPV4 or NFPROTO_IPV6 */
 	FIELD_PROTOCOL, /* 2 bytes, network order; ETH_P_IP or ETH_P_IPV6 */
+	FIELD_SADDR4,
+	FIELD_SADDR6,
+	FIELD_SMAC, /* 6 bytes */
 	FIELD_DADDR4,
 	FIELD_DADDR6,
 	FIELD_L4PROTO, /* 1 byte */

@@ -61,6 +61,7 @@ const char *warning_code_format(enum warning_code code)
 		[WARNING_NO_WATCHER] = "no-watcher",
 		[WARNING_NO_RECORD] = "no-record",
 		[WARNING_FRAMES_LACK] = "frames-lack",
+		[WARNING_REDIRECT_CLOSED] = "redirect-closed",
 		[WARNING_LINK_UNCOVERED] = "link-uncovered",
 	};
 
@@ -137,7 +138,6 @@ static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const
 static int read_policy(struct fwsock *fs, const struct fwtables *tables, const struct rundir *rd,
 		       struct state *s, struct status *st, char text[CONFIG_ERR])
 {
-	static const struct state nothing;
 	const bool present = fwtables_present(tables);
 	int err = rd ? state_read(rd, s, text) : -ENOENT;
 
@@ -158,8 +158,12 @@ static int read_policy(struct fwsock *fs, const struct fwtables *tables, const s
 	err = fwdecode_policy(tables, &st->policy);
 	if (!err && !st->policy.ports_len) /* rules that guard nothing are none of ours */
 		policy_fini(&st->policy);
-	if (!err)
+	if (!err) {
+		struct state nothing;
+
+		state_init(&nothing);
 		err = compare_rules(fs, tables, &nothing, st, text);
+	}
 	return err < 0 ? err : 0;
 }
 
@@ -343,6 +347,26 @@ static void warn_resolvers(struct status *st)
 		     resolver_format(&r->resolver, text), r->route,
 		     closed ? "queries to it are blocked there" :
 			      "whoever runs that network sees the queries");
+	}
+}
+
+static void warn_redirects(struct status *st)
+{
+	const struct policy *p = &st->policy;
+	char text[POLICY_TEXT];
+
+	for (size_t i = 0; i < p->redirects_len; i++) {
+		const struct redirect *to = &p->redirects[i];
+		const uint16_t port = to->port ?: POLICY_DNS_PORT;
+		bool approved = to->addr.family == AF_UNSPEC;
+
+		for (size_t k = 0; k < p->resolvers_len && !approved; k++)
+			approved = !addr_cmp(&p->resolvers[k].addr, &to->addr) &&
+				   (!p->resolvers[k].port || p->resolvers[k].port == port);
+		if (!approved)
+			warn(st, WARNING_REDIRECT_CLOSED,
+			     "LAN clients are redirected to %s, which is no approved resolver: what they ask is blocked there",
+			     redirect_format(to, text));
 	}
 }
 
@@ -584,6 +608,7 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 	st->policy.fragments = fwdecode_fragments(tables);
 	st->owner = weakest_owner(tables);
 	warn_tunnels(st);
+	warn_redirects(st);
 	warn_kinds(st);
 	warn_ipsec_links(st);
 	warn_links(st);

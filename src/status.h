@@ -38,6 +38,7 @@ enum warning_code {
 	WARNING_NO_WATCHER,	  /* nobody follows routes or undoes what others change */
 	WARNING_NO_RECORD,	  /* the run directory does not say what was asked for */
 	WARNING_FRAMES_LACK,	  /* the kernel cannot judge frames */
+	WARNING_REDIRECT_CLOSED,  /* LAN clients are led to a resolver that is not approved */
 	WARNING_LINK_UNCOVERED,	  /* frames leave by this link unjudged */
 };
 

@@ -70,6 +70,36 @@ bool addr_is_unicast(const struct addr *addr)
 	return addr->bytes[0] != 0xff && memcmp(addr->bytes, &in6addr_any, 16) != 0;
 }
 
+int mac_parse(const char *text, uint8_t ret_mac[MAC_LEN])
+{
+	static const uint8_t nobody[MAC_LEN];
+	unsigned int bytes[MAC_LEN];
+	uint8_t mac[MAC_LEN];
+
+	if (strlen(text) != MAC_TEXT - 1)
+		return -EINVAL;
+	for (size_t i = 0; i < MAC_LEN; i++) {
+		const char *at = text + i * 3;
+
+		if (!isxdigit((unsigned char)at[0]) || !isxdigit((unsigned char)at[1]) ||
+		    (i + 1 < MAC_LEN && at[2] != ':' && at[2] != '-') ||
+		    sscanf(at, "%2x", &bytes[i]) != 1)
+			return -EINVAL;
+		mac[i] = (uint8_t)bytes[i];
+	}
+	if (mac[0] & 1 || !memcmp(mac, nobody, MAC_LEN)) /* IEEE 802, the group bit */
+		return -EINVAL;
+	memcpy(ret_mac, mac, MAC_LEN);
+	return 0;
+}
+
+const char *mac_format(const uint8_t mac[MAC_LEN], char *buf)
+{
+	snprintf(buf, MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+		 mac[4], mac[5]);
+	return buf;
+}
+
 int ifname_parse(const char *text, char ret_name[IFNAMSIZ])
 {
 	const size_t len = strnlen(text, IFNAMSIZ);

@@ -37,6 +37,19 @@ bool addr_is_loopback(const struct addr *addr);	 /* 127.0.0.0/8, ::1 */
 bool addr_is_linklocal(const struct addr *addr); /* fe80::/10 only; RFC 4291, 2.5.6 */
 bool addr_is_unicast(const struct addr *addr);	 /* not 0/8, 224/3 (and above), ::, ff00::/8 */
 
+/* An Ethernet address. */
+#define MAC_LEN	 6
+#define MAC_TEXT 18 /* with NUL */
+
+/*
+ * Six pairs of hexadecimal digits with ':' or '-' between them; one host's, so neither a
+ * group's nor all zeros.  0, or -EINVAL and leaves ret_mac alone.
+ */
+int mac_parse(const char *text, uint8_t ret_mac[MAC_LEN]);
+
+/* With ':' and small letters, into buf of MAC_TEXT bytes; returns buf. */
+const char *mac_format(const uint8_t mac[MAC_LEN], char *buf);
+
 /*
  * A link's name, as the kernel's dev_valid_name(): 1 to 15 bytes, not "." or
  * "..", no '/', ':' or white space; and none of the bytes that would have to

@@ -187,6 +187,10 @@ static inline bool load_field(const struct run *r, enum field field, void *ret)
 	case FIELD_OIFKIND:
 		memset(ret, 0, IFNAMSIZ);
 		return true;
+	case FIELD_IIFNAME:
+	case FIELD_SADDR4:
+	case FIELD_SADDR6:
+	case FIELD_SMAC:
 	case FIELD_NFPROTO:
 		fail_msg("of table inet only");
 	}
@@ -298,6 +302,9 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 	case MATCH_DADDR_LO6:
 	case MATCH_CT_INVALID:
 	case MATCH_IPSEC:
+	case MATCH_IIFNAME:
+	case MATCH_LOCAL:
+	case MATCH_CT_DNAT:
 		fail_msg("of table inet only");
 	}
 	return false;

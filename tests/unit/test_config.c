@@ -260,8 +260,8 @@ static void test_bad_values(void **state)
 static void test_one_too_many(void **state)
 {
 	static const char *const limits =
-		": one too many, expected at most 64 tunnels or inside links, 131072 resolvers, 1024 endpoints, "
-		"16 endpoint names, 16 ports, 32 kinds";
+		": one too many, expected at most 64 links of a sort, 131072 resolvers, 1024 endpoints, "
+		"16 endpoint names, 16 ports, 32 kinds, 64 exempt clients, 2 redirections";
 	struct policy p;
 	char value[64], err[CONFIG_ERR] = "";
 

@@ -227,6 +227,35 @@ static void test_tunnel_name(void **state)
 	assert_false(ipsec_is_name("ipsec0"));
 }
 
+static void test_mac_parse(void **state)
+{
+	static const char *const bad[] = { "",
+					   "02:00:5e:10:00",
+					   "02:00:5e:10:00:1",
+					   "02:00:5e:10:00:012",
+					   "02:00:5e:10:00:0g",
+					   "02.00.5e.10.00.01",
+					   "02:00:5e:10:00: 1",
+					   "01:00:5e:00:00:01",
+					   "ff:ff:ff:ff:ff:ff",
+					   "00:00:00:00:00:00",
+					   "0x:00:5e:10:00:01" };
+	const uint8_t want[MAC_LEN] = { 0x02, 0x00, 0x5e, 0x10, 0xab, 0x01 };
+	uint8_t mac[MAC_LEN] = { 9, 9, 9, 9, 9, 9 };
+	char text[MAC_TEXT];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(mac_parse(bad[i], mac), -EINVAL);
+		assert_int_equal(mac[0], 9);
+	}
+	assert_int_equal(mac_parse("02:00:5E:10:aB:01", mac), 0);
+	assert_memory_equal(mac, want, MAC_LEN);
+	assert_string_equal(mac_format(mac, text), "02:00:5e:10:ab:01");
+	assert_int_equal(mac_parse("02-00-5e-10-ab-01", mac), 0);
+	assert_memory_equal(mac, want, MAC_LEN);
+}
+
 static void test_number_parse(void **state)
 {
 	static const struct {
@@ -359,11 +388,11 @@ static void test_proto(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_addr_parse),   cmocka_unit_test(test_addr_padding),
-		cmocka_unit_test(test_addr_cmp),     cmocka_unit_test(test_addr_kinds),
-		cmocka_unit_test(test_ifname_parse), cmocka_unit_test(test_number_parse),
-		cmocka_unit_test(test_tunnel_name),  cmocka_unit_test(test_duration_parse),
-		cmocka_unit_test(test_proto),
+		cmocka_unit_test(test_addr_parse),     cmocka_unit_test(test_addr_padding),
+		cmocka_unit_test(test_addr_cmp),       cmocka_unit_test(test_addr_kinds),
+		cmocka_unit_test(test_ifname_parse),   cmocka_unit_test(test_mac_parse),
+		cmocka_unit_test(test_number_parse),   cmocka_unit_test(test_tunnel_name),
+		cmocka_unit_test(test_duration_parse), cmocka_unit_test(test_proto),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

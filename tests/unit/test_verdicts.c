@@ -102,6 +102,11 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 	case MATCH_RAW:
 		fail_msg("of frames only");
 		break;
+	case MATCH_IIFNAME:
+	case MATCH_LOCAL:
+	case MATCH_CT_DNAT:
+		fail_msg("of LAN clients only");
+		break;
 	case MATCH_IPSEC:
 		fail_msg("no packet here meets a policy of IPsec");
 	}
@@ -146,6 +151,11 @@ static bool run_chain(const struct ruleset *rs, const char *name, const struct p
 		case VERDICT_TPROXY4:
 		case VERDICT_TPROXY6:
 			fail_msg("a packet reached the unreached rule");
+			break;
+		case VERDICT_DNAT:
+		case VERDICT_REDIRECT:
+		case VERDICT_MASQUERADE:
+			fail_msg("of LAN clients only");
 		}
 	}
 	return false;
