@@ -178,24 +178,36 @@ lg_has_redirect() {
 
 # lg_translate: /etc/config/leakguard -> lg_text and lg_enabled. 1: it is not usable.
 lg_translate() {
-	lg_text='' lg_bad='' lg_enabled=0
-	[ -e /etc/config/leakguard ] || return 0
+	lg_text='' lg_bad=''
 	config_cb() { lg_section "$@"; }
 	option_cb() { lg_option "$@"; }
 	list_cb() { lg_option "$@"; }
 	config_load leakguard
 	reset_cb
-	config_get_bool lg_enabled main enabled 0
-	# config_load passes over what it cannot parse; without -S uci does not.
-	if ! uci -q export leakguard >/dev/null; then
-		# Whether it says 0 or 1 may be in what could not be read.
-		[ -n "$(config_get main enabled)" ] || lg_enabled=1
-		lg_refuse 'a line that uci cannot read' "$(uci export leakguard 2>&1 >/dev/null)"
+	# Without -S, which config_load has, uci says what it cannot parse.
+	if [ -e /etc/config/leakguard ] && ! uci -q export leakguard >/dev/null; then
+		lg_refuse 'uci cannot read it' "$(uci export leakguard 2>&1 >/dev/null)"
 	elif ! (lg_validate_main) >/dev/null 2>&1; then
-		lg_refuse 'an option of the wrong kind' "$( (lg_validate_main) 2>&1 >/dev/null)"
+		lg_refuse 'of the wrong kind' "$( (lg_validate_main) 2>&1 >/dev/null |
+			sed -n '/ with false\]$/s/^\[leakguard\.main\.//p' | head -n 1)"
 	fi
+	lg_read_enabled
 	config_foreach lg_network network
 	[ -z "$lg_bad" ]
+}
+
+# Off is off only where it is said: a file that is lost or damaged has not said so.
+lg_read_enabled() {
+	config_get lg_value main enabled
+	case $lg_value in
+	0 | off | false | no | disabled) lg_enabled=0 ;;
+	'')
+		lg_enabled=0
+		! lg_was_enabled || lg_refuse 'no more there' 'option enabled'
+		[ -z "$lg_bad" ] || lg_enabled=1
+		;;
+	*) lg_enabled=1 ;;
+	esac
 }
 
 # lg_write: what was translated, beside LG_CONF. The first line is for `apply`.

@@ -1,0 +1,208 @@
+"""A router that is not one: the package's files in a tree of their own, below
+busybox, the program and stand-ins for OpenWrt's functions (README.md)."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import netns
+from guard import REPOSITORY, Guard, find_program
+from probes import Probe, fire
+
+HERE = pathlib.Path(__file__).resolve().parent
+PACKAGE = REPOSITORY / "scripts/packaging/openwrt/leakguard"
+BUSYBOX = REPOSITORY / "build/tools/kernels/busybox-static/bin/busybox"
+ENVIRONMENT = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
+# /sys is the network namespace's own there.
+ENTER = """
+mount --bind /sys "$1/sys" && root=$1 && shift && exec chroot "$root" "$@"
+"""
+PROBES = [Probe(origin, "routed", family, port, "udp", "public")
+          for origin in ("host", "lan") for family in (4, 6)
+          for port in (53, 853)]
+NETWORK = """
+config interface 'loopback'
+\toption device 'lo'
+\toption proto 'static'
+
+config interface 'lan'
+\toption device 'lan0'
+\toption proto 'static'
+
+config interface 'wan'
+\toption device 'wan0'
+\toption proto 'dhcp'
+
+config interface 'vpn'
+\toption device 'tun0'
+\toption proto 'none'
+"""
+
+
+def is_open(lab):
+    """Whether name traffic goes anywhere; it must be all or nothing."""
+    seen = {outcome.seen for outcome in fire(lab, PROBES)}
+    assert len(seen) == 1, "some get out"
+    return seen.pop()
+
+
+def install(out, variant="full", program=None, package=PACKAGE):
+    """Run the package's Makefile below the stand-in for OpenWrt's; the tree
+    that it installs."""
+    subprocess.run(
+        ["make", "-s", "-C", package, f"TOPDIR={HERE}/standin/sdk",
+         f"OUT={out}", f"BUILD_VARIANT={variant}",
+         *([f"PROGRAM={program}"] if program else [])],
+        check=True, capture_output=True, timeout=300)
+    return pathlib.Path(out, "leakguard" if variant == "full" else
+                        f"leakguard-{variant}")
+
+
+class Router:
+    """In the lab's host. boot() comes first."""
+
+    def __init__(self, lab):
+        self.lab, self.host = lab, lab.host
+        self.root = pathlib.Path(lab.dir, "router")
+        self.guard = Guard(lab)
+        self.watcher = self.service = None
+        self._make_tree()
+
+    def _make_tree(self):
+        root = self.root
+        for name in ("bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys",
+                     "dev", "tmp", "etc/rc.d", "etc/config", "root"):
+            (root / name).mkdir(parents=True)
+        shutil.copy(BUSYBOX, root / "bin/busybox")
+        for applet in subprocess.run(
+                [BUSYBOX, "--list"], check=True, text=True,
+                capture_output=True).stdout.split():
+            if applet != "busybox":
+                (root / "bin" / applet).symlink_to("busybox")
+        # As OpenWrt has it; the program is built for /run, which it has not.
+        (root / "var").symlink_to("tmp")
+        (root / "run").symlink_to("var/run")
+        for source in (HERE / "standin/root",
+                       install(f"{self.lab.dir}/sdk", program=find_program())):
+            shutil.copytree(source, root, symlinks=True, dirs_exist_ok=True)
+        listed = subprocess.run(["ldd", find_program()], check=True, text=True,
+                                capture_output=True).stdout
+        for library in re.findall(r"/[^ )]+", listed):
+            path = root / library[1:]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, path)
+        (root / "etc/rc.d/S14leakguard").symlink_to("../init.d/leakguard")
+        for name in ("proc", "dev"):
+            subprocess.run(["mount", "--bind", f"/{name}", root / name],
+                           check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", root / "tmp"],
+                       check=True)
+        # What leakguard has in there, seen from outside.
+        self.guard.run_dir = str(root / "tmp/run/leakguard")
+        self.guard.config = str(root / "etc/leakguard.conf")
+        self.shipped = self.config.read_text()
+
+    @property
+    def config(self):
+        return self.root / "etc/config/leakguard"
+
+    def command(self, args):
+        return ["sh", "-c", ENTER, "-", self.root, *ENVIRONMENT, *args]
+
+    def run(self, *args, check=True, **kwargs):
+        return self.host.run(self.command(args), check=check, **kwargs)
+
+    def popen(self, *args, **kwargs):
+        return self.host.popen(self.command(args), **kwargs)
+
+    def ash(self, script, *args, check=True):
+        """A script with the package's functions at hand."""
+        return self.run("sh", "-c", ". /lib/functions.sh\n"
+                        ". /lib/functions/procd.sh\n"
+                        f". /usr/lib/leakguard/uci.sh\n{script}", "-", *args,
+                        check=check)
+
+    def configure(self, *lines, enabled="1", network=""):
+        """UCI's file: these lines in its main section."""
+        text = "".join(f"\t{line}\n" for line in lines)
+        if enabled is not None:
+            text = f"\toption enabled '{enabled}'\n{text}"
+        self.config.write_text(f"config leakguard 'main'\n{text}\n{network}")
+
+    def power_off(self):
+        """Nothing that runs or is in memory is left."""
+        for process in (self.watcher, *self.host.processes):
+            if process:
+                netns.stop(process)
+        self.watcher = self.service = None
+        self.host.processes.clear()
+        self.guard.disable(check=False)
+        for path in (self.root / "tmp").iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def boot(self, settle=True):
+        """/etc/init.d/boot has made what is there before S14."""
+        for name in ("run", "lock", "log"):
+            (self.root / "tmp" / name).mkdir(exist_ok=True)
+        done = self.init("boot", script="/etc/rc.d/S14leakguard")
+        if settle:
+            self.settle()
+        return done
+
+    def init(self, verb, check=True, script="/etc/init.d/leakguard"):
+        return self.run(script, verb, check=check)
+
+    def reload(self):
+        """What a trigger of procd's does."""
+        self.init("reload")
+        self.settle()
+
+    def settle(self):
+        """procd's part: the service that was written down runs, and no other."""
+        path = self.root / "tmp/procd/leakguard"
+        lines = path.read_text().splitlines() if path.exists() else []
+        written = {line.split("\t")[0]: line.split("\t")[1:] for line in lines}
+        command = written.get("command") if "instance" in written else None
+        if self.watcher and (command != self.service or
+                             self.watcher.poll() is not None):
+            netns.stop(self.watcher)
+            self.watcher = None
+        if command and not self.watcher:
+            self.watcher = self.popen(*command, stderr=subprocess.DEVNULL)
+            netns.wait_until(lambda: self.guard.watcher or
+                             self.watcher.poll() is not None, "a watcher")
+        self.service = command
+        return written
+
+    def log(self):
+        path = self.root / "tmp/log/messages"
+        return path.read_text() if path.exists() else ""
+
+    def conf(self):
+        return (self.root / "tmp/etc/leakguard.conf").read_text()
+
+    def netifd(self, network, **says):
+        path = self.root / "tmp/netifd"
+        path.mkdir(exist_ok=True)
+        (path / network).write_text(
+            "".join(f"{key} {value}\n" for key, value in says.items()))
+
+    def hotplug(self, action, interface, device=""):
+        """As hotplug-call does, which sources what is in the directory."""
+        return self.run("env", f"ACTION={action}", f"INTERFACE={interface}",
+                        f"DEVICE={device}", "sh", "-c",
+                        "for script in /etc/hotplug.d/iface/*; do"
+                        " (. $script); done", check=False)
+
+    def rpcd(self, *args, stdin="", check=True):
+        return self.run("/usr/libexec/rpcd/leakguard", *args, stdin=stdin,
+                        check=check)
+
+
+def has_key(key):
+    """Whether the program knows it."""
+    done = subprocess.run([find_program(), "enable", "-h"], check=True,
+                          text=True, capture_output=True)
+    return f"--{key} " in done.stdout
