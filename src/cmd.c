@@ -3,9 +3,23 @@
 
 #include <stddef.h>
 
+/* Parts that were left out (WITHOUT= in the Makefile) are not known of. */
+#ifdef WITHOUT_SUGGEST
+#define TAKES_AUTO 0
+#else
+#define TAKES_AUTO CMD_TAKES_AUTO
+#endif
+#ifdef WITHOUT_JSON
+#define TAKES_JSON    0
+#define JSON_SYNOPSIS ""
+#else
+#define TAKES_JSON    CMD_TAKES_JSON
+#define JSON_SYNOPSIS "[--json]"
+#endif
+
 const struct command commands[] = {
 	{ "enable", cmd_enable,
-	  CMD_TAKES_KEYS | CMD_TAKES_AUTO | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH, "[OPTION]...",
+	  CMD_TAKES_KEYS | TAKES_AUTO | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH, "[OPTION]...",
 	  "Raise the guard; returns once the kernel has confirmed it" },
 	{ "disable", cmd_disable, 0, "", "Lower the guard: the only way rules are removed" },
 	{ "up", cmd_up,
@@ -14,12 +28,16 @@ const struct command commands[] = {
 	  "From a VPN's up hook: this tunnel is there, with these resolvers and this carrier" },
 	{ "down", cmd_down, CMD_TAKES_TUNNEL, "--tunnel IF",
 	  "From a VPN's down hook: tunnel and resolvers are gone; the guard stays" },
-	{ "status", cmd_status, CMD_TAKES_JSON, "[--json]",
+	{ "status", cmd_status, TAKES_JSON, JSON_SYNOPSIS,
 	  "What is in force, what was blocked, what looks wrong" },
-	{ "rules", cmd_rules, CMD_TAKES_KEYS | CMD_TAKES_AUTO, "[OPTION]...",
+#ifndef WITHOUT_RULES
+	{ "rules", cmd_rules, CMD_TAKES_KEYS | TAKES_AUTO, "[OPTION]...",
 	  "Print, in nft's syntax, what enable would install; needs no root" },
+#endif
+#ifndef WITHOUT_SUGGEST
 	{ "suggest", cmd_suggest, 0, "",
 	  "Print a configuration from what runs now, with the reason for each line" },
+#endif
 	{ "reload", cmd_reload, 0, "", "Read the configuration again; a bad one changes nothing" },
 	{ "pause", cmd_pause, CMD_TAKES_WORD, "DURATION",
 	  "Let all name traffic out for 90, 90s, 5m or 1h; the kernel itself ends it" },

@@ -319,6 +319,18 @@ static int parse_ownership(struct policy *p, const char *value, const char **ret
 	return 0;
 }
 
+static int parse_flow_offload(struct policy *p, const char *value, const char **reterr_expects)
+{
+	(void)reterr_expects;
+	if (!strcmp(value, "ignore"))
+		p->flow_offload = FLOW_OFFLOAD_IGNORE;
+	else if (!strcmp(value, "prevent"))
+		p->flow_offload = FLOW_OFFLOAD_PREVENT;
+	else
+		return -EINVAL;
+	return 0;
+}
+
 static int parse_pause_max(struct policy *p, const char *value, const char **reterr_expects)
 {
 	(void)reterr_expects;
@@ -529,6 +541,14 @@ const struct config_key config_keys[] = {
 		.repeats = true,
 		.parse = parse_lan_exempt,
 		.clear = clear_exempts,
+	},
+	{
+		.name = "flow-offload",
+		.arg = "ignore|prevent",
+		.expects = "ignore or prevent",
+		.help = "prevent: flows of guarded ports are kept out of flowtables, which pass by the rules (default ignore)",
+		.values = "ignore prevent",
+		.parse = parse_flow_offload,
 	},
 	{
 		.name = "pause-max",

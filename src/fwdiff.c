@@ -15,10 +15,12 @@
 
 #define BLIND_ELEMS 64 /* more of them would keep the rules waiting: 5 to 10 us each */
 
-static bool wanted_counter(const struct ruleset *rs, const struct fwobject *object)
+static bool is_wanted(const struct ruleset *rs, const struct fwobject *object)
 {
 	char name[RULESET_NAME];
 
+	if (object->type == NFT_OBJECT_CT_EXPECT)
+		return rs->no_offload && !strcmp(object->name, RULESET_NO_OFFLOAD);
 	for (size_t i = 0; i < rs->counters_len; i++) {
 		snprintf(name, sizeof(name), "S%u", rs->counters[i]);
 		if (object->type == NFT_OBJECT_COUNTER && !strcmp(object->name, name))
@@ -27,11 +29,10 @@ static bool wanted_counter(const struct ruleset *rs, const struct fwobject *obje
 	return false;
 }
 
-static bool has_counter(const struct fwtable *have, const char *name)
+static bool has_object(const struct fwtable *have, uint32_t type, const char *name)
 {
 	for (size_t i = 0; i < have->objects_len; i++)
-		if (have->objects[i].type == NFT_OBJECT_COUNTER &&
-		    !strcmp(have->objects[i].name, name))
+		if (have->objects[i].type == type && !strcmp(have->objects[i].name, name))
 			return true;
 	return false;
 }
@@ -61,7 +62,7 @@ static void put_removals(struct diff *d)
 		if (!diff_wants_set(d, d->have->sets[i].name))
 			fwtxn_del_set(t, d->have->sets[i].name);
 	for (size_t i = 0; i < d->have->objects_len; i++)
-		if (!wanted_counter(d->want, &d->have->objects[i]))
+		if (!is_wanted(d->want, &d->have->objects[i]))
 			fwtxn_del_object(t, d->have->objects[i].name, d->have->objects[i].type);
 }
 
@@ -75,9 +76,11 @@ static void put_additions(struct diff *d)
 			fwtxn_add_chain(t, &d->chains[i].chain);
 	for (size_t i = 0; i < d->want->counters_len; i++) {
 		snprintf(name, sizeof(name), "S%u", d->want->counters[i]);
-		if (!has_counter(d->have, name))
+		if (!has_object(d->have, NFT_OBJECT_COUNTER, name))
 			fwtxn_add_counter(t, name);
 	}
+	if (d->want->no_offload && !has_object(d->have, NFT_OBJECT_CT_EXPECT, RULESET_NO_OFFLOAD))
+		fwtxn_add_no_offload(t);
 	for (size_t i = 0; i < d->want->sets_len; i++) {
 		const struct set *set = &d->want->sets[i];
 

@@ -487,16 +487,22 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 	}
 }
 
-static void add_counter(struct fwexpr *fx, unsigned int promise)
+static void add_reference(struct fwexpr *fx, uint32_t type, const char *name)
 {
 	struct nftnl_expr *e = add_expr(fx, "objref");
-	char name[RULESET_NAME];
 
 	if (!e)
 		return;
-	snprintf(name, sizeof(name), "S%u", promise);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_OBJREF_IMM_TYPE, NFT_OBJECT_COUNTER);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_OBJREF_IMM_TYPE, type);
 	set_str(fx, e, NFTNL_EXPR_OBJREF_IMM_NAME, name);
+}
+
+static void add_counter(struct fwexpr *fx, unsigned int promise)
+{
+	char name[RULESET_NAME];
+
+	snprintf(name, sizeof(name), "S%u", promise);
+	add_reference(fx, NFT_OBJECT_COUNTER, name);
 }
 
 static void add_immediate(struct fwexpr *fx, int verdict, const char *target)
@@ -628,6 +634,9 @@ static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struc
 		break;
 	case VERDICT_REDIRECT:
 		(void)add_expr(fx, "redir");
+		break;
+	case VERDICT_NO_OFFLOAD:
+		add_reference(fx, NFT_OBJECT_CT_EXPECT, RULESET_NO_OFFLOAD);
 		break;
 	case VERDICT_MASQUERADE:
 		(void)add_expr(fx, "masq");

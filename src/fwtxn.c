@@ -142,6 +142,7 @@ uint32_t fwtxn_hook(enum family family, enum hook hook)
 		[HOOK_EGRESS] = NETDEV_EGRESS,
 		[HOOK_DNAT] = NF_INET_PRE_ROUTING,
 		[HOOK_SNAT] = NF_INET_POST_ROUTING,
+		[HOOK_EARLY_FORWARD] = NF_INET_FORWARD,
 	};
 
 	return family == FAMILY_BRIDGE && hook == HOOK_FORWARD ? NF_BR_FORWARD : hooks[hook];
@@ -237,6 +238,25 @@ void fwtxn_add_counter(struct fwtxn *t, const char *name)
 		return;
 	put_object(t, nlh, name, NFT_OBJECT_COUNTER);
 	mnl_attr_nest_end(nlh, mnl_attr_nest_start(nlh, NFTA_OBJ_DATA));
+	end_message(t, nlh);
+}
+
+void fwtxn_add_no_offload(struct fwtxn *t)
+{
+	struct nlmsghdr *nlh = begin_message(t, NFT_MSG_NEWOBJ, NLM_F_CREATE, MESSAGE_ROOM,
+					     "ct expectation %s", RULESET_NO_OFFLOAD);
+	struct nlattr *data;
+
+	if (!nlh)
+		return;
+	put_object(t, nlh, RULESET_NO_OFFLOAD, NFT_OBJECT_CT_EXPECT);
+	data = mnl_attr_nest_start(nlh, NFTA_OBJ_DATA);
+	mnl_attr_put_u16(nlh, NFTA_CT_EXPECT_L3PROTO, htons(NFPROTO_IPV4)); /* does for IPv6, too */
+	mnl_attr_put_u8(nlh, NFTA_CT_EXPECT_L4PROTO, IPPROTO_UDP);	    /* and for TCP */
+	mnl_attr_put_u16(nlh, NFTA_CT_EXPECT_DPORT, htons(1));		    /* any */
+	mnl_attr_put_u32(nlh, NFTA_CT_EXPECT_TIMEOUT, 1000);		    /* ms, any */
+	mnl_attr_put_u8(nlh, NFTA_CT_EXPECT_SIZE, 0);
+	mnl_attr_nest_end(nlh, data);
 	end_message(t, nlh);
 }
 

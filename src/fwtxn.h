@@ -66,6 +66,8 @@ void fwtxn_flush_chain(struct fwtxn *t, const char *chain);
 void fwtxn_add_rule(struct fwtxn *t, const struct ruleset *rs, const struct chain *chain,
 		    const struct rule *rule);
 void fwtxn_add_counter(struct fwtxn *t, const char *name);
+/* The object RULESET_NO_OFFLOAD. */
+void fwtxn_add_no_offload(struct fwtxn *t);
 void fwtxn_del_object(struct fwtxn *t, const char *name, uint32_t type);
 void fwtxn_add_set(struct fwtxn *t, const struct set *set);
 void fwtxn_flush_set(struct fwtxn *t, const char *name);

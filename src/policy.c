@@ -534,6 +534,8 @@ int policy_print(const struct policy *p, FILE *out)
 		p->watch_late_ms);
 	for (size_t i = 0; i < p->kinds_len; i++)
 		fprintf(out, "tunnel-kind = %s\n", p->kinds[i]);
+	if (p->flow_offload == FLOW_OFFLOAD_PREVENT)
+		fputs("flow-offload = prevent\n", out);
 	for (size_t i = 0; i < p->lans_len; i++)
 		fprintf(out, "lan = %s\n", tunnel_format(&p->lans[i], text));
 	for (size_t i = 0; i < p->redirects_len; i++)

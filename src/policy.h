@@ -90,6 +90,9 @@ enum frames {
 	FRAMES_STRICT,	/* the same, and what cannot be seen through is dropped */
 };
 
+/* Whether flows of guarded ports may enter others' flowtables, which pass by our hooks. */
+enum flow_offload { FLOW_OFFLOAD_IGNORE, FLOW_OFFLOAD_PREVENT };
+
 /* Whether a watcher makes the kernel keep everybody else's hands off the table (facts: flags 6). */
 enum ownership { OWNERSHIP_AUTO, OWNERSHIP_OFF };
 
@@ -120,6 +123,7 @@ struct policy {
 	enum frames frames;
 	char kinds[POLICY_MAX_KINDS][IFNAMSIZ]; /* tunnel-kind, padded with zeros; none: any */
 	size_t kinds_len;
+	enum flow_offload flow_offload;
 	enum ownership ownership;
 	uint32_t pause_max_s;			/* the longest `pause` */
 	uint32_t watch_quiet_ms, watch_late_ms; /* see leakguard.conf(5) */

@@ -251,8 +251,10 @@ static void finish_look(struct reconcile *rc, struct plan *plan, const struct pi
 	say_fresh(rc);
 	if (first)
 		choose_filter(rc);
-	if (pause_ended)
+	if (pause_ended) {
 		write_record(rc);
+		session_forget_flows(&rc->plan.policy); /* what began in it */
+	}
 	follow_pins(before, &rc->ss.before.pins);
 	follow_plan(&rc->follow, &rc->plan, &rc->ss.before.pins, &rc->status);
 }

@@ -120,6 +120,7 @@ enum verdict {
 	VERDICT_DNAT,	      /* dnat ip to ADDR:PORT */
 	VERDICT_REDIRECT,     /* redirect: to this host */
 	VERDICT_MASQUERADE,   /* masquerade */
+	VERDICT_NO_OFFLOAD,   /* ct expectation set RULESET_NO_OFFLOAD, and on to the next rule */
 };
 
 #define RULE_MAX_MATCHES 4
@@ -141,8 +142,9 @@ enum hook {
 	HOOK_OUTPUT,
 	HOOK_FORWARD,
 	HOOK_EGRESS,
-	HOOK_DNAT, /* chains of type nat: at prerouting, */
-	HOOK_SNAT, /* and at postrouting */
+	HOOK_DNAT,	    /* chains of type nat: at prerouting, */
+	HOOK_SNAT,	    /* and at postrouting */
+	HOOK_EARLY_FORWARD, /* forward, before anybody else's */
 };
 
 struct chain {
@@ -173,6 +175,7 @@ struct ruleset {
 	size_t sets_len;
 	unsigned int counters[8]; /* S numbers that have a counter */
 	size_t counters_len;
+	bool no_offload;		  /* has the object RULESET_NO_OFFLOAD */
 	uint16_t ports[POLICY_MAX_PORTS]; /* for MATCH_OTHER_DPORT, host order */
 	size_t ports_len;
 	uint32_t log_group, log_rate; /* for VERDICT_LOG */
@@ -183,8 +186,16 @@ struct ruleset {
 #define RULESET_PRIORITY       99
 #define RULESET_IPSEC_PRIORITY 101
 #define RULESET_DNAT_PRIORITY  (-101)
-#define RULESET_SNAT_PRIORITY  100
-#define RULESET_FRAME_PRIORITY 400
+/*
+ * An expectation of no packets: it expects nothing, but to refer to it gives a flow
+ * what the kernel keeps for helpers, and such a flow is never offloaded
+ * (nft_ct_expect_obj_eval(), nft_flow_offload_eval()).
+ */
+#define RULESET_NO_OFFLOAD     "no_offload"
+
+#define RULESET_OFFLOAD_PRIORITY (-300)
+#define RULESET_SNAT_PRIORITY	 100
+#define RULESET_FRAME_PRIORITY	 400
 
 /* What the bytes of a MATCH_RAW are compared with; returns how many. */
 size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,

@@ -1,4 +1,7 @@
-/* LAN clients: what they ask other resolvers is led to ours; other ports than 53 are refused. */
+/*
+ * LAN clients: what they ask other resolvers is led to ours; other ports than 53 are
+ * refused.  And what is forwarded is kept from passing by the rules.
+ */
 #include <netinet/in.h>
 
 #include "ruleset.h"
@@ -108,11 +111,27 @@ static void add_way_back(struct builder *b)
 	add_links(b, "lan_out", MATCH_OIFNAME, NULL, VERDICT_MASQUERADE, NULL);
 }
 
+/* th dport 53 ct expectation set "no_offload", for each guarded port */
+static void add_no_offload(struct builder *b)
+{
+	if (b->policy->flow_offload != FLOW_OFFLOAD_PREVENT)
+		return;
+	b->rs->no_offload = true;
+	rules_add_chain(b, "offload", HOOK_EARLY_FORWARD);
+	for (size_t i = 0; i < b->policy->ports_len; i++) {
+		struct rule *r = rules_add(b, 7, VERDICT_NO_OFFLOAD, "flows are not offloaded");
+
+		rules_add_match(r,
+				(struct match){ .kind = MATCH_DPORT, .port = b->policy->ports[i] });
+	}
+}
+
 void rules_add_lan_chains(struct builder *b)
 {
 	const struct match dns = { .kind = MATCH_DPORT, .port = POLICY_DNS_PORT };
 	struct rule *r;
 
+	add_no_offload(b);
 	if (!b->policy->redirects_len)
 		return;
 	rules_add_chain(b, "lan", HOOK_DNAT);

@@ -264,6 +264,9 @@ static void print_verdict(const struct ruleset *rs, const struct rule *rule, FIL
 	case VERDICT_REDIRECT:
 		fputs("redirect", out);
 		break;
+	case VERDICT_NO_OFFLOAD:
+		fputs("ct expectation set \"" RULESET_NO_OFFLOAD "\"", out);
+		break;
 	case VERDICT_MASQUERADE:
 		fputs("masquerade", out);
 		break;
@@ -280,6 +283,7 @@ static const char *hook_name(enum hook hook)
 	case HOOK_OUTPUT:
 		return "output";
 	case HOOK_FORWARD:
+	case HOOK_EARLY_FORWARD:
 		return "forward";
 	case HOOK_EGRESS:
 		return "egress";
@@ -340,6 +344,10 @@ int ruleset_print(const struct ruleset *rs, FILE *out)
 	fprintf(out, "table %s %s {\n", family_format(rs->family), RULESET_TABLE);
 	for (size_t i = 0; i < rs->counters_len; i++)
 		fprintf(out, "\tcounter S%u {\n\t}\n\n", rs->counters[i]);
+	if (rs->no_offload)
+		fputs("\tct expectation " RULESET_NO_OFFLOAD
+		      " {\n\t\tprotocol udp\n\t\tdport 1\n\t\ttimeout 1s\n\t\tsize 0\n\t\tl3proto ip\n\t}\n\n",
+		      out);
 	for (size_t i = 0; i < rs->sets_len; i++)
 		print_set(&rs->sets[i], out);
 	for (size_t i = 0; i < rs->chains_len; i++) {

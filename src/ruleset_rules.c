@@ -7,6 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int base_priority(const struct ruleset *rs, enum hook hook)
+{
+	return hook == HOOK_DNAT	  ? RULESET_DNAT_PRIORITY :
+	       hook == HOOK_SNAT	  ? RULESET_SNAT_PRIORITY :
+	       hook == HOOK_EARLY_FORWARD ? RULESET_OFFLOAD_PRIORITY :
+					    rs->priority;
+}
+
 void rules_add_chain(struct builder *b, const char *name, enum hook hook)
 {
 	struct ruleset *rs = b->rs;
@@ -14,12 +22,9 @@ void rules_add_chain(struct builder *b, const char *name, enum hook hook)
 	if (rs->chains_len == RULESET_MAX_CHAINS)
 		b->err = b->err ?: -ENOMEM;
 	if (!b->err)
-		rs->chains[rs->chains_len++] =
-			(struct chain){ .name = name,
-					.hook = hook,
-					.priority = hook == HOOK_DNAT ? RULESET_DNAT_PRIORITY :
-						    hook == HOOK_SNAT ? RULESET_SNAT_PRIORITY :
-									rs->priority };
+		rs->chains[rs->chains_len++] = (struct chain){
+			.name = name, .hook = hook, .priority = base_priority(rs, hook)
+		};
 }
 
 /* A rule at the end of the chain begun last; its comment is "S<promise> ...". */

@@ -8,10 +8,12 @@
 
 #include "apply.h"
 #include "control.h"
+#include "flows.h"
 #include "fwdecode.h"
 #include "fwprobe.h"
 #include "fwread.h"
 #include "fwtxn.h"
+#include "log.h"
 #include "netwatch.h"
 
 /* How long a change is asked for again while its watcher is being started anew. */
@@ -193,16 +195,30 @@ static void undo(struct session *ss)
 	state_fini(&s);
 }
 
+void session_forget_flows(const struct policy *p)
+{
+	const int err = flows_forget(p);
+
+	if (err && err != -ENOTSUP)
+		log_warning("connection tracking: cannot forget flows of guarded ports (%s): those that are redirected or offloaded go on",
+			    strerror(-err));
+}
+
 int session_commit_here(struct session *ss, struct plan *plan, const struct state *after,
 			struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
+	struct apply_report report = { 0 };
 	char why[CONFIG_ERR];
 	int err = state_prepare(&ss->rundir, after, reterr_text);
 
 	if (err)
 		return err;
-	err = apply_commit(&ss->fs, plan, session_apply_flags(ss, &plan->policy), ret_report,
+	err = apply_commit(&ss->fs, plan, session_apply_flags(ss, &plan->policy), &report,
 			   reterr_text);
+	if (ret_report)
+		*ret_report = report;
+	if (report.commits)
+		session_forget_flows(&plan->policy);
 	if (err < 0 && err != -EBUSY) {
 		state_discard(&ss->rundir);
 		return err;

@@ -68,6 +68,9 @@ unsigned int session_apply_flags(const struct session *ss, const struct policy *
 int session_commit(struct session *ss, struct plan *plan, const struct state *after,
 		   char reterr_text[CONFIG_ERR]);
 
+/* Forget the flows that the policy would judge anew; says so once, in a line, where it cannot. */
+void session_forget_flows(const struct policy *p);
+
 /* The same, but never through a watcher: for itself.  The report (apply.h) may be NULL. */
 int session_commit_here(struct session *ss, struct plan *plan, const struct state *after,
 			struct apply_report *ret_report, char reterr_text[CONFIG_ERR]);

@@ -155,6 +155,7 @@ static bool run_chain(const struct ruleset *rs, const char *name, const struct p
 		case VERDICT_DNAT:
 		case VERDICT_REDIRECT:
 		case VERDICT_MASQUERADE:
+		case VERDICT_NO_OFFLOAD:
 			fail_msg("of LAN clients only");
 		}
 	}
