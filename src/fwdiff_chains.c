@@ -145,7 +145,7 @@ static void avoid_names(struct diff *d)
 static int list_chains(struct diff *d)
 {
 	const struct ruleset *want = d->want;
-	struct device_index index;
+	struct device_index index = { 0 };
 	char name[RULESET_NAME];
 	int err;
 
