@@ -4,21 +4,19 @@ private namespaces, and use the lab's parts."""
 import os
 import pathlib
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "lab"))
+sys.path[:0] = [str(HERE.parent / "lab"), str(HERE.parent / "openwrt")]
 
 import netns  # noqa: E402  ends the process outside a private namespace
 import pytest  # noqa: E402
 
 import webdriver  # noqa: E402
-from guard import Guard, find_program  # noqa: E402
+from guard import find_program  # noqa: E402
 from labnet import HOST_LAN, Lab  # noqa: E402
-from plugin import Plugin  # noqa: E402
 from luci_server import LuciServer  # noqa: E402
+from router import BUSYBOX, NETWORK, Router  # noqa: E402
 from tunnels import VethTunnel  # noqa: E402
-from uci_file import UciFile  # noqa: E402
 
 def pytest_configure():
     netns.require_private()
@@ -27,7 +25,8 @@ def pytest_configure():
 @pytest.fixture(scope="session")
 def lab():
     """One for all tests; the host is the router."""
-    missing = webdriver.missing()
+    missing = webdriver.missing() + [
+        "busybox-static"] * (not os.access(BUSYBOX, os.X_OK))
     if missing:
         pytest.skip(f"no {', '.join(missing)}: scripts/setup luci")
     with Lab() as made:
@@ -42,16 +41,6 @@ def browser(lab):
 
 
 @pytest.fixture
-def guard(lab):
-    """leakguard on the router; lowered afterwards."""
-    if not os.access(find_program(), os.X_OK):
-        pytest.fail(f"{find_program()}: not built (make), or set LEAKGUARD")
-    made = Guard(lab)
-    yield made
-    made.disable(check=False)
-
-
-@pytest.fixture
 def tunnel(lab):
     """tun0, up; gone afterwards."""
     made = VethTunnel(lab).up()
@@ -59,29 +48,43 @@ def tunnel(lab):
     made.remove()
 
 
-@pytest.fixture
-def plugin(guard):
-    """The rpcd script, and the files of UCI."""
-    made = Plugin(guard, tempfile.mkdtemp(prefix="luci-", dir="/run/lab"))
-    yield made
-    made.close()
+@pytest.fixture(scope="session")
+def made_router(lab):
+    if not os.access(find_program(), os.X_OK):
+        pytest.fail(f"{find_program()}: not built (make), or set LEAKGUARD")
+    return Router(lab)
 
 
 @pytest.fixture
-def router(lab, plugin):
+def router(made_router):
+    """OpenWrt's stand-in with the package (tests/openwrt), switched off."""
+    made_router.power_off()
+    made_router.config.write_text(made_router.shipped)
+    (made_router.config.parent / "network").write_text(NETWORK)
+    yield made_router
+    made_router.power_off()
+
+
+@pytest.fixture
+def guard(router):
+    """The program on it."""
+    return router.guard
+
+
+@pytest.fixture
+def server(lab, router):
     """The web server that serves the page."""
-    uci = UciFile({name: plugin.config(name) for name in ("leakguard", "network")})
-    with LuciServer(lab.host, HOST_LAN.v4, plugin.command, uci) as made:
+    with LuciServer(router, HOST_LAN.v4) as made:
         yield made
 
 
 @pytest.fixture
-def page(browser, router):
-    """page("status"): opens it, once it is there; page.browser, page.router."""
+def page(browser, server):
+    """page("status"): the browser that has opened it."""
     def open_page(name, user="root"):
         browser.open("about:blank")
         browser.errors()
-        browser.open(router.page_url(name, user))
+        browser.open(server.page_url(name, user))
         netns.wait_until(lambda: browser.count("#view[data-ready]"),
                          f"{name} is there", 20)
         return browser

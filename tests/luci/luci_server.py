@@ -1,7 +1,7 @@
 """A stand-in for what LuCI talks to on a router: uhttpd, its /ubus, sessions.
 
-The ubus object `leakguard` is the real rpcd script with the real program; `uci`
-is uci_file.py. Pages are found by the package's menu file, and a call is let
+The ubus object `leakguard` is the real rpcd script with the real program, in
+tests/openwrt's stand-in for the rest of a router; `uci` is uci_file.py. Pages are found by the package's menu file, and a call is let
 through as its ACL file says, for a session that may write (`root`) or only
 read (`viewer`).
 """
@@ -12,7 +12,7 @@ import json
 import pathlib
 import threading
 
-from uci_file import UciError
+from uci_file import UciError, UciFile
 
 HERE = pathlib.Path(__file__).resolve().parent
 OPENWRT = HERE.parents[1] / "scripts/packaging/openwrt"
@@ -75,10 +75,12 @@ class Acl:
 
 
 class LuciServer:
-    """The web server, at an address of the guarded host. A context manager."""
+    """The web server of tests/openwrt's Router. A context manager."""
 
-    def __init__(self, namespace, address, rpcd, uci):
-        self.namespace, self.rpcd, self.uci = namespace, rpcd, uci
+    def __init__(self, router, address):
+        self.router = router
+        self.uci = UciFile({name: router.config.parent / name
+                            for name in ("leakguard", "network")}, router.reload)
         self.url = f"http://{address}"
         self.acl = Acl()
         self.calls = []
@@ -89,7 +91,7 @@ class LuciServer:
             """With the server it belongs to."""
             owner = whose
 
-        with namespace.inside():
+        with router.host.inside():
             self.server = http.server.ThreadingHTTPServer((address, 80), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever,
                                        daemon=True)
@@ -111,8 +113,7 @@ class LuciServer:
         prints counts, not how it ends."""
         if method in self.answers:
             return 0, self.answers[method]
-        done = self.namespace.run([*self.rpcd, "call", method],
-                                  stdin=json.dumps(args), check=False)
+        done = self.router.rpcd("call", method, stdin=json.dumps(args), check=False)
         try:
             answer = json.loads(done.stdout)
         except ValueError:
@@ -148,7 +149,7 @@ class LuciServer:
             for p, n in menu.items()
             if p.rpartition("/")[0] == path.rpartition("/")[0]
             and n["action"]["type"] == "view")
-        env = {"sessionid": SESSIONS[user], "ubuspath": "/ubus/",
+        env = {"sessionid": SESSIONS[user], "ubuspath": "/ubus/", "pollinterval": 1,
                "resource": RESOURCES.rstrip("/"), "requestpath": path.split("/"),
                "view": node["action"]["path"],
                "readonly": not any("write" in group and user == "root"

@@ -53,10 +53,11 @@ def format_sections(sections):
 
 
 class UciFile:
-    """The ubus methods, for paths {config: file}."""
+    """The ubus methods, for paths {config: file}. applied() is called once files
+    were written, as procd tells services."""
 
-    def __init__(self, paths):
-        self.paths, self.staged = paths, {}
+    def __init__(self, paths, applied):
+        self.paths, self.applied, self.staged = paths, applied, {}
 
     def _now(self, config):
         if config in self.staged:
@@ -122,6 +123,7 @@ class UciFile:
             with open(self.paths[config], "w", encoding="utf-8") as file:
                 file.write(format_sections(sections))
         self.staged = {}
+        self.applied()
         return {}
 
     def _confirm(self, *_):

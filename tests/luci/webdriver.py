@@ -12,6 +12,7 @@ import shutil
 import netns
 
 PORT = 9515
+TAB = "\ue004"  # the protocol's name of the key
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the protocol's key of a reference
 PROGRAMS = ("chromium", "chromedriver")
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
@@ -135,25 +136,33 @@ class Browser:
         self._in_session("POST", f"{self._element(selector)}/click", {})
 
     def type(self, selector, text):
+        """In place of what is there; then on to the next field, so that what
+        follows from it is on the page."""
         element = self._element(selector)
         self._in_session("POST", f"{element}/clear", {})
-        self._in_session("POST", f"{element}/value", {"text": text})
+        self._in_session("POST", f"{element}/value", {"text": text + TAB})
 
     def errors(self):
         """What the page's console has of errors since the last call."""
         return [entry["message"] for entry in self._in_session(
             "POST", "/se/log", {"type": "browser"}) if entry["level"] == "SEVERE"]
 
-    def screenshot(self, path, size=None):
+    def choose(self, selector, value):
+        """One of a select's options."""
+        self.click(f"{selector} option[value='{value}']")
+
+    def is_shown(self, selector):
+        """Whether it takes room on the page."""
+        return self.run("const e = document.querySelector(arguments[0]);"
+                        "return !!e && e.getClientRects().length > 0;", selector)
+
+    def screenshot(self, path, width=1180):
         """All of the page, not only what the window shows."""
-        height = self.run("return document.documentElement.scrollHeight;")
-        width = size or 1180
-        self._cdp("Emulation.setDeviceMetricsOverride", width=width,
-                  height=max(height, 400), deviceScaleFactor=1, mobile=False)
-        if size:
-            height = self.run("return document.documentElement.scrollHeight;")
+        height = 400
+        for _ in range(2):  # the height for this width, then both
             self._cdp("Emulation.setDeviceMetricsOverride", width=width,
                       height=height, deviceScaleFactor=1, mobile=False)
+            height = self.run("return document.documentElement.scrollHeight;")
         png = self._in_session("GET", "/screenshot")
         self._cdp("Emulation.clearDeviceMetricsOverride")
         os.makedirs(os.path.dirname(path), exist_ok=True)

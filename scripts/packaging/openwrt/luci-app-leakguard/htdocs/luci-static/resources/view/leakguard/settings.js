@@ -84,15 +84,15 @@ return view.extend({
 
 		o = this.option('general', form.ListValue, 'mode', _('Let out'));
 		o.optional = true;
-		o.placeholder = _('default');
-		o.value('either', _('through a tunnel, or to an approved resolver'));
-		o.value('both', _('through a tunnel and to an approved resolver'));
+		o.placeholder = _('default: either');
+		o.value('either', _('either: through a tunnel, or to an approved resolver'));
+		o.value('both', _('both: through a tunnel and to an approved resolver'));
 
 		o = this.option('general', form.ListValue, 'action', _('What is blocked'));
 		o.optional = true;
-		o.placeholder = _('default');
-		o.value('drop', _('is dropped: clients wait until they give up'));
-		o.value('reject', _('is refused: clients are told at once'));
+		o.placeholder = _('default: drop');
+		o.value('drop', _('drop: clients wait until they give up'));
+		o.value('reject', _('reject: clients are told at once'));
 	},
 
 	addClients: function() {
@@ -125,7 +125,7 @@ return view.extend({
 			const o = this.option('advanced', form.ListValue, name, title, description);
 
 			o.optional = true;
-			o.placeholder = _('default');
+			o.placeholder = _('default: %s').format(values[0]);
 			for (const value of values)
 				o.value(value, value);
 		};

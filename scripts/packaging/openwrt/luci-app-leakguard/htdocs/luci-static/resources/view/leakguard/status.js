@@ -52,6 +52,20 @@ const FRAMES = {
 	uncovered: _('NOT judged')
 };
 
+const POLICY = {
+	ports: _('Guarded ports'),
+	mode: _('Mode'),
+	action: _('Action'),
+	fragments: _('Fragments'),
+	frames: _('Frames'),
+	endpoints: _('The VPN\'s carrier'),
+	inside: _('Inside'),
+	tunnel_kinds: _('Kinds of tunnels'),
+	lan_links: _('Clients are redirected on'),
+	lan_redirect: _('Their queries go to'),
+	lan_exempt: _('Exempt clients')
+};
+
 const PATHS = {
 	sticky: _('any, until a route leads it through a tunnel'),
 	tunnel: _('tunnels only'),
@@ -116,7 +130,8 @@ function stateNode(st) {
 }
 
 function warningsNode(st, refused) {
-	const list = (st.warnings || []).map((w) => String(w.text || w.code));
+	/* A pause is told above. */
+	const list = (st.warnings || []).filter((w) => w.code !== 'paused').map((w) => String(w.text || w.code));
 
 	if (st.version !== JSON_VERSION)
 		list.unshift(_('leakguard speaks version %s of its status, this page version %d: what follows may be wrong.').format(st.version, JSON_VERSION));
@@ -169,17 +184,25 @@ function linksNode(st) {
 				word(FRAMES, l.frames) ]), _('None.'));
 }
 
+/* All that is set, also by keys that are newer than this page. */
+function addPolicy(rows, object, prefix) {
+	for (const key of Object.keys(object)) {
+		const value = object[key], name = prefix + key;
+
+		if (Array.isArray(value) ? !value.length : value === null)
+			continue;
+		if (L.isObject(value) && !Array.isArray(value))
+			addPolicy(rows, value, name + '_');
+		else
+			rows.push([ word(POLICY, name), Array.isArray(value) ? value.join(', ') : String(value) ]);
+	}
+}
+
 function policyNode(st) {
 	const p = st.policy, w = st.watcher, rows = [];
-	const list = (values) => (values || []).join(', ');
 
 	if (p) {
-		rows.push([ _('Guarded ports'), list(p.ports) ], [ _('Mode'), p.mode ], [ _('Action'), p.action ],
-			[ _('Fragments'), p.fragments ], [ _('Frames'), p.frames ]);
-		if (p.endpoints && p.endpoints.length)
-			rows.push([ _('The VPN\'s carrier'), list(p.endpoints) ]);
-		if (p.inside && p.inside.length)
-			rows.push([ _('Inside'), list(p.inside) ]);
+		addPolicy(rows, p, '');
 		rows.push([ _('Rules owned by'), st.owner === 'socket' ? _('the watcher: nobody else may change them') :
 			_('nobody: whoever is root may change them') ]);
 	}
