@@ -4,6 +4,8 @@
 #   make demo       the main job at work, in throw-away namespaces
 #   make check      all tests; make soak: the long ones whole
 #   make kernels    those that other kernels may answer differently, on them
+#   make cross      other architectures' compilers, warnings as errors
+#   make musl       static, with musl and every library from its source
 #   make boot       a Debian with the package, booted: all that its link ever sends
 #   make lint       formatters and checkers, warnings as errors
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
@@ -63,9 +65,8 @@ PKG_LIBS    = $(eval PKG_LIBS := $$(shell $(PKG_CONFIG) --libs $(PKGS) \
 SRC	= $(wildcard src/*.c)
 MAIN	= src/main.c
 TOOL	= src/gendoc.c
-# Of a part that is left out, the files that are its own.
+# Of a part that is left out, the files that are its own; the linker takes the rest.
 OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers
-OWN_rules   = ruleset_print
 OWN_json    = cmd_json
 UNUSED	= $(foreach part,$(LEFT_OUT),$(OWN_$(part):%=src/%.c))
 LIB_OBJ	= $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out $(MAIN) $(TOOL) $(UNUSED),$(SRC)))
@@ -109,7 +110,7 @@ clean:
 
 # --- tests: each runner ends with "NAME: N passed, N failed, N skipped" ---
 
-.PHONY: check demo lab soak kernels boot docs-check
+.PHONY: check demo lab soak kernels boot cross musl docs-check
 -include tests/tests.mk
 
 # In two steps: what the first installs, the second is made with.
@@ -138,6 +139,15 @@ kernels:
 	$(Q)scripts/setup kernels
 	$(Q)$(MAKE) --no-print-directory program
 	$(Q)BUILD=$(BUILD) tests/kernels/run
+
+# Other architectures, another C library: likewise.
+cross:
+	$(Q)scripts/setup cross
+	$(Q)MAKE='$(MAKE)' scripts/cross
+
+musl:
+	$(Q)scripts/setup musl
+	$(Q)MAKE='$(MAKE)' scripts/musl
 
 # Debian itself with the package, emulated: likewise.
 boot:

@@ -5,6 +5,13 @@
 struct status;
 
 /* Print the object on stdout. */
+#ifdef WITHOUT_JSON
+static inline void cmd_json_status(const struct status *st)
+{
+	(void)st;
+}
+#else
 void cmd_json_status(const struct status *st);
+#endif
 
 #endif
