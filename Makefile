@@ -7,6 +7,8 @@
 #   make cross      other architectures' compilers, warnings as errors
 #   make musl       static, with musl and every library from its source
 #   make boot       a Debian with the package, booted: all that its link ever sends
+#   make openwrt-check  OpenWrt's package: its service, networks, rpcd's object
+#   make luci-check  the router's page, in a browser
 #   make lint       formatters and checkers, warnings as errors
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        build/deb/leakguard_VERSION_ARCH.deb, of the last commit
@@ -154,6 +156,21 @@ boot:
 	$(Q)scripts/setup boot
 	$(Q)BUILD='$(BUILD)' DEB_BUILD_OPTIONS=nocheck scripts/packaging/deb
 	$(Q)BUILD='$(BUILD)' tests/boot/run
+
+# The page for OpenWrt's LuCI, in a browser: likewise.
+.PHONY: luci-check
+luci-check:
+	$(Q)scripts/setup luci
+	$(Q)$(MAKE) --no-print-directory program
+	$(Q)BUILD='$(BUILD)' tests/luci/run
+
+# OpenWrt's package, below busybox: likewise.
+.PHONY: openwrt-check
+openwrt-check:
+	$(Q)scripts/setup openwrt
+	$(Q)$(MAKE) --no-print-directory program
+	$(Q)scripts/packaging/openwrt/check
+	$(Q)LEAKGUARD='$(abspath $(BUILD))/leakguard' tests/lab/run -q -rsx tests/openwrt
 
 # --- for those who change it ---
 

@@ -82,11 +82,11 @@ return view.extend({
 		o.placeholder = '203.0.113.7:53/udp';
 		o.validate = isOneLine;
 
-		o = this.option('general', form.ListValue, 'mode', _('Let out'));
+		o = this.option('general', form.ListValue, 'mode', _('Let out by'));
 		o.optional = true;
 		o.placeholder = _('default: either');
-		o.value('either', _('either: through a tunnel, or to an approved resolver'));
-		o.value('both', _('both: through a tunnel and to an approved resolver'));
+		o.value('either', _('either: a tunnel, or an approved resolver'));
+		o.value('both', _('both: a tunnel and an approved resolver'));
 
 		o = this.option('general', form.ListValue, 'action', _('What is blocked'));
 		o.optional = true;
@@ -245,9 +245,9 @@ return view.extend({
 		this.addAdvanced();
 		this.addNetworks(m);
 
-		return m.render().then((node) => E('div', {}, data[3].ok === false ? [
-			E('div', { 'class': 'alert-message warning' }, [ _('The saved configuration is not taken: %s').format(reason(data[3])) ]),
-			node
-		] : [ node ]));
+		const refused = data[3].ok === false ? [ E('div', { 'class': 'alert-message warning' },
+			[ _('The saved configuration is not taken: %s').format(reason(data[3])) ]) ] : [];
+
+		return m.render().then((node) => E('div', {}, [ ...refused, node ]));
 	}
 });

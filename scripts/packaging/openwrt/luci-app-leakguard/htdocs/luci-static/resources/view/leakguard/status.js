@@ -84,17 +84,17 @@ function word(words, key) {
 
 /* A table whose cells are text or nodes, with or without titles; `none` where there is no row. */
 function table(titles, rows, none) {
-	const row = (cells, tag) => E('tr', { 'class': 'tr' },
-		cells.map((cell) => E(tag, { 'class': tag + ' left' }, [ cell === null || cell === undefined ? '' : cell ])));
+	const row = (cells, tag) => E('tr', { 'class': 'tr' }, [ ...cells.map((cell) =>
+		E(tag, { 'class': tag + ' left' }, [ cell === null || cell === undefined ? '' : cell ])) ]);
 
 	if (!rows.length)
 		return E('p', {}, [ E('em', {}, [ none ]) ]);
-	return E('table', { 'class': 'table' },
-		(titles ? [ row(titles, 'th') ] : []).concat(rows.map((cells) => row(cells, 'td'))));
+	return E('table', { 'class': 'table' }, [
+		...titles ? [ row(titles, 'th') ] : [], ...rows.map((cells) => row(cells, 'td')) ]);
 }
 
 function section(title, children) {
-	return E('div', { 'class': 'cbi-section' }, [ E('h3', {}, [ title ]) ].concat(children));
+	return E('div', { 'class': 'cbi-section' }, [ E('h3', {}, [ title ]), ...children ]);
 }
 
 function message(kind, text) {
@@ -126,7 +126,7 @@ function stateNode(st) {
 			E('strong', {}, [ _('Paused for another %t: every name query goes anywhere.').format(Math.ceil(left / 1000)) ]) ]));
 	if (st.state !== 'OFF')
 		children.push(E('div', { 'id': 'leakguard-blocked' }, [ _('Blocked since the guard went up: %d packets.').format(blocked) ]));
-	return E('div', { 'class': 'alert-message ' + (left > 0 ? 'warning' : known[0]) }, children);
+	return E('div', { 'class': 'alert-message ' + (left > 0 ? 'warning' : known[0]) }, [ ...children ]);
 }
 
 function warningsNode(st, refused) {
@@ -137,7 +137,7 @@ function warningsNode(st, refused) {
 		list.unshift(_('leakguard speaks version %s of its status, this page version %d: what follows may be wrong.').format(st.version, JSON_VERSION));
 	if (refused)
 		list.unshift(_('The saved configuration is not taken: %s').format(refused));
-	return E('div', { 'id': 'leakguard-warnings' }, list.map((text) => message('warning', text)));
+	return E('div', { 'id': 'leakguard-warnings' }, [ ...list.map((text) => message('warning', text)) ]);
 }
 
 function countersNode(st) {
@@ -285,7 +285,7 @@ return view.extend({
 		const closed = L.hasViewPermission() ? null : 'disabled';
 
 		this.place.duration = E('select', { 'id': 'leakguard-duration', 'class': 'cbi-input-select', 'style': 'width:auto', 'disabled': closed },
-			PAUSES.map((p) => E('option', { 'value': p[0], 'selected': p[0] === '5m' ? 'selected' : null }, [ p[1] ])));
+			[ ...PAUSES.map((p) => E('option', { 'value': p[0], 'selected': p[0] === '5m' ? 'selected' : null }, [ p[1] ])) ]);
 		this.place.resume = E('button', { 'id': 'leakguard-resume', 'class': 'btn cbi-button cbi-button-positive', 'disabled': closed,
 			'click': ui.createHandlerFn(this, 'handleResume') }, [ _('Resume now') ]);
 		return E('p', { 'class': 'leakguard-pause' }, [
