@@ -276,7 +276,7 @@ def test_firewall_flush(lab, router):
         router.settle()
         flush(router)
         assert router.guard.state == "OFF"
-        router.reload()
+        router.init("reload")
         assert [*router.guard.listings()] == TABLES
     finally:
         router.host.nft(lab_nat.stdout)
