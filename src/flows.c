@@ -30,12 +30,15 @@ struct forgetting {
 
 static bool was_named(const struct policy *p, const struct nf_conntrack *ct)
 {
+	/* Before and after address translation; and where the server was let in first. */
+	static const enum nf_conntrack_attr ports[] = { ATTR_ORIG_PORT_DST, ATTR_REPL_PORT_SRC,
+							ATTR_ORIG_PORT_SRC, ATTR_REPL_PORT_DST };
 	const uint8_t proto = nfct_get_attr_u8(ct, ATTR_ORIG_L4PROTO);
+	bool guarded = false;
 
-	/* Redirected from or to a guarded port: the one is in the request, the other in the answer. */
-	return (proto == IPPROTO_UDP || proto == IPPROTO_TCP) &&
-	       (policy_is_guarded(p, ntohs(nfct_get_attr_u16(ct, ATTR_ORIG_PORT_DST))) ||
-		policy_is_guarded(p, ntohs(nfct_get_attr_u16(ct, ATTR_REPL_PORT_SRC))));
+	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++)
+		guarded |= policy_is_guarded(p, ntohs(nfct_get_attr_u16(ct, ports[i])));
+	return guarded && (proto == IPPROTO_UDP || proto == IPPROTO_TCP);
 }
 
 static struct nlmsghdr *put_header(void *buf, uint16_t verb, uint16_t flags, uint8_t family)

@@ -385,12 +385,17 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 	const uint8_t no_proto = IPPROTO_RAW, to_host = PACKET_HOST;
 	const uint16_t oiftype = m->kind == MATCH_OIFTYPE ? m->port : 0;
 	const uint16_t type_be = m->kind == MATCH_PROTOCOL ? htons(m->port) : 0;
-	const uint16_t port_be = m->kind == MATCH_DPORT ? htons(m->port) : 0;
+	const uint16_t port_be =
+		m->kind == MATCH_DPORT || m->kind == MATCH_SPORT ? htons(m->port) : 0;
 	const uint8_t loopback_net = 127;
 
 	switch (m->kind) {
 	case MATCH_DPORT:
 		dport(fx, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &port_be, sizeof(port_be));
+		break;
+	case MATCH_SPORT:
+		payload(fx, NFT_PAYLOAD_TRANSPORT_HEADER, 0, sizeof(port_be), NFT_REG_1);
 		cmp(fx, NFT_CMP_EQ, &port_be, sizeof(port_be));
 		break;
 	case MATCH_OTHER_DPORT:

@@ -211,3 +211,20 @@ int fwlate_read(struct fwsock *fs, struct fwlate *ret_late, size_t max)
 	free(search.chains);
 	return err ? err : (int)n;
 }
+
+static int take_flowtable(const struct nlmsghdr *nlh, void *data)
+{
+	(void)nlh;
+	*(bool *)data = true;
+	return MNL_CB_OK;
+}
+
+int fwlate_has_flowtable(struct fwsock *fs, bool *ret_has)
+{
+	_Alignas(struct nlmsghdr) char buf[64];
+
+	*ret_has = false;
+	return fwsock_query(fs,
+			    fwsock_begin(fs, buf, NFT_MSG_GETFLOWTABLE, NFPROTO_UNSPEC, NLM_F_DUMP),
+			    take_flowtable, ret_has);
+}

@@ -2,6 +2,7 @@
 #ifndef FWLATE_H
 #define FWLATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct fwsock;
@@ -18,5 +19,8 @@ struct fwlate {
  * Only for telling the user: nothing is decided by it (S15).
  */
 int fwlate_read(struct fwsock *fs, struct fwlate *ret_late, size_t max);
+
+/* Whether anybody has a flowtable, which forwards packets past our hooks.  The same. */
+int fwlate_has_flowtable(struct fwsock *fs, bool *ret_has);
 
 #endif

@@ -52,6 +52,7 @@ struct parts {
 
 enum match_kind {
 	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
+	MATCH_SPORT,	   /* th sport N */
 	MATCH_OTHER_DPORT, /* th dport != N for each guarded port */
 	MATCH_L4PROTO,	   /* meta l4proto N */
 	MATCH_NO_PORTS,	   /* meta l4proto != udp meta l4proto != tcp */
@@ -96,8 +97,8 @@ struct raw {
 struct match {
 	enum match_kind kind;
 	union {
-		struct raw raw;	    /* MATCH_RAW */
-		uint16_t port;	    /* MATCH_DPORT, host order; MATCH_OIFTYPE, MATCH_PROTOCOL */
+		struct raw raw; /* MATCH_RAW */
+		uint16_t port; /* MATCH_DPORT, MATCH_SPORT, host order; MATCH_OIFTYPE, MATCH_PROTOCOL */
 		uint8_t proto;	    /* MATCH_L4PROTO */
 		sa_family_t family; /* MATCH_FAMILY */
 		struct tunnel link; /* MATCH_OIFNAME, MATCH_IIFNAME */

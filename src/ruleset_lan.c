@@ -111,19 +111,20 @@ static void add_way_back(struct builder *b)
 	add_links(b, "lan_out", MATCH_OIFNAME, NULL, VERDICT_MASQUERADE, NULL);
 }
 
-/* th dport 53 ct expectation set "no_offload", for each guarded port */
+/*
+ * th dport 53 ct expectation set "no_offload"; th sport 53 the same, for each guarded
+ * port: where a server was let in first, what the client asks is the flow's answer.
+ */
 static void add_no_offload(struct builder *b)
 {
 	if (b->policy->flow_offload != FLOW_OFFLOAD_PREVENT)
 		return;
 	b->rs->no_offload = true;
 	rules_add_chain(b, "offload", HOOK_EARLY_FORWARD);
-	for (size_t i = 0; i < b->policy->ports_len; i++) {
-		struct rule *r = rules_add(b, 7, VERDICT_NO_OFFLOAD, "flows are not offloaded");
-
-		rules_add_match(r,
-				(struct match){ .kind = MATCH_DPORT, .port = b->policy->ports[i] });
-	}
+	for (size_t i = 0; i < 2 * b->policy->ports_len; i++)
+		rules_add_match(rules_add(b, 7, VERDICT_NO_OFFLOAD, "flows are not offloaded"),
+				(struct match){ .kind = i % 2 ? MATCH_SPORT : MATCH_DPORT,
+						.port = b->policy->ports[i / 2] });
 }
 
 void rules_add_lan_chains(struct builder *b)

@@ -119,6 +119,9 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_DPORT:
 		fprintf(out, "th dport %u ", m->port);
 		break;
+	case MATCH_SPORT:
+		fprintf(out, "th sport %u ", m->port);
+		break;
 	case MATCH_OTHER_DPORT:
 		for (size_t i = 0; i < rs->ports_len; i++)
 			fprintf(out, "th dport != %u ", rs->ports[i]);

@@ -49,6 +49,7 @@ const char *warning_code_format(enum warning_code code)
 		[WARNING_RESOLV_CONF] = "resolv-conf",
 		[WARNING_RESOLVER_OUTSIDE] = "resolver-outside-tunnel",
 		[WARNING_NO_TUNNEL] = "no-tunnel-link",
+		[WARNING_FLOWTABLE] = "flowtable",
 		[WARNING_LATE_CHAIN] = "late-chain",
 		[WARNING_IPV6_LACKS] = "ipv6-lacks",
 		[WARNING_ALTERED] = "altered",
@@ -522,6 +523,18 @@ static int warn_late_chains(struct fwsock *fs, struct status *st)
 	return n < 0 && n != -EINTR ? n : 0;
 }
 
+/* At a link's way out its packets would still be judged. */
+static void warn_flowtable(struct fwsock *fs, struct status *st)
+{
+	bool has = false;
+
+	if (st->egress || st->policy.flow_offload == FLOW_OFFLOAD_PREVENT)
+		return;
+	if (!fwlate_has_flowtable(fs, &has) && has)
+		warn(st, WARNING_FLOWTABLE,
+		     "a flowtable forwards packets past the rules, and frames are not judged: expected flow-offload = prevent, or frames = auto");
+}
+
 /* IPv6 is on where any link has an address of it; the file is missing where it is off. */
 static bool ipv6_is_on(void)
 {
@@ -615,6 +628,7 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 	warn_resolvers(st);
 	warn_resolv_conf(st);
 	warn_ipv6(fs, st);
+	warn_flowtable(fs, st);
 	return warn_late_chains(fs, st);
 }
 

@@ -26,20 +26,21 @@ enum warning_code {
 	WARNING_RESOLV_CONF,	  /* resolv.conf names a resolver that is not approved */
 	WARNING_RESOLVER_OUTSIDE, /* an approved resolver is routed outside the tunnel */
 	WARNING_NO_TUNNEL,	  /* no link matches a tunnel entry */
-	WARNING_LATE_CHAIN,	  /* a chain after ours could rewrite the packet */
-	WARNING_IPV6_LACKS,	  /* IPv6 is on, the kernel lacks a part for it */
-	WARNING_ALTERED,	  /* the rules are not those of the policy */
-	WARNING_TUNNEL_KIND,	  /* a link of a tunnel's name is none by its kind */
-	WARNING_IPSEC_LINK,	  /* a tunnel hands its packets on to IPsec, which is none */
-	WARNING_PAUSED,		  /* name traffic goes anywhere for a while */
-	WARNING_STALE,		  /* a change was refused, and is tried again */
-	WARNING_FIGHT,		  /* somebody changes the rules again and again */
-	WARNING_ROUTE_TRIED,	  /* a route led, or leads, a closed resolver outside */
-	WARNING_NO_WATCHER,	  /* nobody follows routes or undoes what others change */
-	WARNING_NO_RECORD,	  /* the run directory does not say what was asked for */
-	WARNING_FRAMES_LACK,	  /* the kernel cannot judge frames */
-	WARNING_REDIRECT_CLOSED,  /* LAN clients are led to a resolver that is not approved */
-	WARNING_LINK_UNCOVERED,	  /* frames leave by this link unjudged */
+	WARNING_FLOWTABLE,   /* one forwards packets past the rules, and frames are not judged */
+	WARNING_LATE_CHAIN,  /* a chain after ours could rewrite the packet */
+	WARNING_IPV6_LACKS,  /* IPv6 is on, the kernel lacks a part for it */
+	WARNING_ALTERED,     /* the rules are not those of the policy */
+	WARNING_TUNNEL_KIND, /* a link of a tunnel's name is none by its kind */
+	WARNING_IPSEC_LINK,  /* a tunnel hands its packets on to IPsec, which is none */
+	WARNING_PAUSED,	     /* name traffic goes anywhere for a while */
+	WARNING_STALE,	     /* a change was refused, and is tried again */
+	WARNING_FIGHT,	     /* somebody changes the rules again and again */
+	WARNING_ROUTE_TRIED, /* a route led, or leads, a closed resolver outside */
+	WARNING_NO_WATCHER,  /* nobody follows routes or undoes what others change */
+	WARNING_NO_RECORD,   /* the run directory does not say what was asked for */
+	WARNING_FRAMES_LACK, /* the kernel cannot judge frames */
+	WARNING_REDIRECT_CLOSED, /* LAN clients are led to a resolver that is not approved */
+	WARNING_LINK_UNCOVERED,	 /* frames leave by this link unjudged */
 };
 
 #define STATUS_MAX_WARNINGS 32

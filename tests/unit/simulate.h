@@ -302,6 +302,7 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 	case MATCH_DADDR_LO6:
 	case MATCH_CT_INVALID:
 	case MATCH_IPSEC:
+	case MATCH_SPORT:
 	case MATCH_IIFNAME:
 	case MATCH_LOCAL:
 	case MATCH_CT_DNAT:

@@ -102,6 +102,7 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 	case MATCH_RAW:
 		fail_msg("of frames only");
 		break;
+	case MATCH_SPORT:
 	case MATCH_IIFNAME:
 	case MATCH_LOCAL:
 	case MATCH_CT_DNAT:
