@@ -85,7 +85,9 @@ config_foreach() {
 	shift
 	for _section in $CONFIG_SECTIONS; do
 		config_get _of "$_section" TYPE
-		[ -n "$_type" ] && [ "$_of" != "$_type" ] || "$_function" "$_section" "$@"
+		if [ -z "$_type" ] || [ "$_of" = "$_type" ]; then
+			"$_function" "$_section" "$@"
+		fi
 	done
 }
 
