@@ -306,7 +306,7 @@ int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
 		ret_policy->mode = POLICY_MODE_BOTH;
 	if (reject)
 		ret_policy->action = POLICY_ACTION_REJECT;
-	if (fwtable_chain(table, "offload"))
+	if (fwtable_chain(table, "slow_path"))
 		ret_policy->flow_offload = FLOW_OFFLOAD_PREVENT;
 	ret_policy->fragments = fwdecode_fragments(tables);
 	ret_policy->frames = decode_frames(tables);

@@ -256,6 +256,8 @@ int fwdiff_build_blind(const struct ruleset *want, bool own, struct fwtxn *txn)
 		snprintf(name, sizeof(name), "S%u", want->counters[i]);
 		fwtxn_add_counter(txn, name);
 	}
+	if (want->no_offload)
+		fwtxn_add_no_offload(txn);
 	for (size_t i = 0; i < want->sets_len; i++) {
 		const struct set *set = &want->sets[i];
 

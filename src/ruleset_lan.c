@@ -120,7 +120,7 @@ static void add_no_offload(struct builder *b)
 	if (b->policy->flow_offload != FLOW_OFFLOAD_PREVENT)
 		return;
 	b->rs->no_offload = true;
-	rules_add_chain(b, "offload", HOOK_EARLY_FORWARD);
+	rules_add_chain(b, "slow_path", HOOK_EARLY_FORWARD);
 	for (size_t i = 0; i < 2 * b->policy->ports_len; i++)
 		rules_add_match(rules_add(b, 7, VERDICT_NO_OFFLOAD, "flows are not offloaded"),
 				(struct match){ .kind = i % 2 ? MATCH_SPORT : MATCH_DPORT,
