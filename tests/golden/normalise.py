@@ -9,6 +9,7 @@ import re
 ETHER_TYPES = {"ip": "0x800", "ip6": "0x86dd", "8021q": "0x8100",
                "8021ad": "0x88a8"}
 WORDS = {
+    "priority raw;": "priority -300;",
     "priority dstnat - 1;": "priority -101;",
     "priority srcnat;": "priority 100;",
     "priority srcnat - 1;": "priority 99;",
