@@ -80,10 +80,11 @@ Q   = $(if $(V),,@)
 say = $(if $(V),,@echo "  $(1)	$(2)")
 ,   = ,
 
-.PHONY: all program docs clean
+.PHONY: all program docs objects clean
 all: program docs
 program: $(BUILD)/leakguard
 docs: $(DOCS)
+objects: $(LIB_OBJ) $(BUILD)/obj/main.o
 
 $(BUILD)/leakguard: $(LIB_OBJ) $(BUILD)/obj/main.o
 	$(call say,LD,$@)
