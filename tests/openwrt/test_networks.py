@@ -265,6 +265,19 @@ def test_hostile_names(lab, router, interface, device):
     assert not brought(router) and not is_open(lab)
 
 
+def test_hostile_network(lab, router):
+    """OpenWrt's functions evaluate a network's name: they do not get it."""
+    router.boot()
+    router.run("leakguard", "enable", "--no-watch")
+    for name in ("x;touch /tmp/pwned", "$(touch /tmp/pwned)", "`touch /tmp/pwned`"):
+        router.configure(network=VPN.replace("vpn", name))
+        router.reload()
+        router.hotplug("ifup", name, "tun0")
+        assert not (router.root / "tmp/pwned").exists()
+        assert "expected a name" in router.log()
+        assert not is_open(lab)
+
+
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_options(lab, router, value):
     """UCI's values reach the program as they are, or not at all."""

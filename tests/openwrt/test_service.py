@@ -71,8 +71,6 @@ BROKEN = {
                    "\tlist tunnle 'tun0'\n",
     "wrong-value": "config leakguard 'main'\n\toption enabled '1'\n"
                    f"\tlist resolver '{APPROVED.v4} by air'\n",
-    "two-values": "config leakguard 'main'\n\toption enabled '1'\n"
-                  "\tlist mode 'both'\n\tlist mode 'either'\n",
     "second-line": "config leakguard 'main'\n\toption enabled '1'\n"
                    f"\tlist tunnel 'tun0\nresolver = {PUBLIC.v4}'\n",
     "comment": "config leakguard 'main'\n\toption enabled '1'\n"
@@ -225,6 +223,14 @@ def test_stop(lab, router):
     router.watcher.wait(5)
     router.settle()
     assert router.guard.watcher and not is_open(lab)
+
+
+def test_nothing_is_made_yet(lab, router):
+    """Before /etc/init.d/boot has made /var/run and the rest."""
+    router.configure(RESOLVER)
+    assert not list((router.root / "tmp").iterdir())
+    router.init("boot", script="/etc/rc.d/S14leakguard")
+    assert not is_open(lab) and is_approved(lab)
 
 
 def test_two_at_once(lab, router):

@@ -111,13 +111,17 @@ lg_validate_network() {
 		'tunnel:bool:0'
 }
 
-# lg_link NETWORK [DEPTH]: prints the link that a network of /etc/config/network
-# has, or will have: nobody can be asked before netifd runs. 1: it cannot be told.
-lg_link() {
+# A network's, and so harmless: OpenWrt's own functions evaluate it.
+lg_is_name() {
 	case $1 in
 	'' | *[!A-Za-z0-9_]*) return 1 ;;
 	esac
-	[ "${2:-0}" -lt 4 ] || return 1
+}
+
+# lg_link NETWORK [DEPTH]: prints the link that a network of /etc/config/network
+# has, or will have: nobody can be asked before netifd runs. 1: it cannot be told.
+lg_link() {
+	lg_is_name "$1" && [ "${2:-0}" -lt 4 ] || return 1
 	lg_proto=$(uci -q get "network.$1.proto") || return 1
 	lg_device=$(uci -q get "network.$1.device") ||
 		lg_device=$(uci -q get "network.$1.ifname")
@@ -189,7 +193,7 @@ lg_translate() {
 		lg_refuse 'uci cannot read it' "$(uci export leakguard 2>&1 >/dev/null)"
 	elif ! (lg_validate_main) >/dev/null 2>&1; then
 		lg_refuse 'of the wrong kind' "$( (lg_validate_main) 2>&1 >/dev/null |
-			sed -n '/ with false\]$/s/^\[leakguard\.main\.//p' | head -n 1)"
+			sed -n 's/.*leakguard\.main\.\(.*\) with false.*/\1/p' | head -n 1)"
 	fi
 	lg_read_enabled
 	config_foreach lg_network network
@@ -249,10 +253,7 @@ lg_is_up() {
 # lg_tell up|down NETWORK [LINK]: what netifd knows of a VPN and nobody else does.
 # At ifdown it does not name the link any more, which is kept for that.
 lg_tell() (
-	case $2 in
-	'' | *[!A-Za-z0-9_]*) exit 0 ;;
-	esac
-	lg_is_tunnel "$2" && lg_is_up || exit 0
+	lg_is_name "$2" && lg_is_tunnel "$2" && lg_is_up || exit 0
 	lg_dns='' lg_device=${3-}
 	if [ "$1" = up ]; then
 		. /lib/functions/network.sh

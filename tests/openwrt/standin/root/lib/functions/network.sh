@@ -6,6 +6,8 @@ network_flush_cache() { :; }
 
 _netifd() {
 	local _value
+	# As the real one does with a network's name.
+	eval "_asked_$2=1"
 	[ -r "/tmp/netifd/$2" ] || return 1
 	_value=$(sed -n "s/^$3 //p" "/tmp/netifd/$2")
 	eval "$1=\$_value"
