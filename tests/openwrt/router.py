@@ -50,12 +50,14 @@ def is_open(lab):
 
 def install(out, variant="full", program=None, package=PACKAGE):
     """Run the package's Makefile below the stand-in for OpenWrt's; the tree
-    that it installs."""
+    that it installs. Whatever make started the tests had its own variables."""
+    environment = {key: value for key, value in os.environ.items()
+                   if not key.startswith(("MAKE", "MFLAGS", "BUILD", "V"))}
     subprocess.run(
         ["make", "-s", "-C", package, f"TOPDIR={HERE}/standin/sdk",
          f"OUT={out}", f"BUILD_VARIANT={variant}",
          *([f"PROGRAM={program}"] if program else [])],
-        check=True, capture_output=True, timeout=300)
+        check=True, capture_output=True, timeout=300, env=environment)
     return pathlib.Path(out, "leakguard" if variant == "full" else
                         f"leakguard-{variant}")
 
