@@ -5,6 +5,7 @@
 #   make check      all tests; make soak: the long ones whole
 #   make kernels    those that other kernels may answer differently, on them
 #   make cross      other architectures' compilers, warnings as errors
+#   make foreign    s390x (big-endian) and arm64, emulated, with Debian's kernels
 #   make musl       static, with musl and every library from its source
 #   make boot       a Debian with the package, booted: all that its link ever sends
 #   make openwrt-check  OpenWrt's package: its service, networks, rpcd's object
@@ -113,7 +114,7 @@ clean:
 
 # --- tests: each runner ends with "NAME: N passed, N failed, N skipped" ---
 
-.PHONY: check demo lab soak kernels boot cross musl docs-check
+.PHONY: check demo lab soak kernels boot cross foreign musl docs-check
 -include tests/tests.mk
 
 # In two steps: what the first installs, the second is made with.
@@ -147,6 +148,11 @@ kernels:
 cross:
 	$(Q)scripts/setup cross
 	$(Q)MAKE='$(MAKE)' scripts/cross
+
+foreign:
+	$(Q)scripts/setup foreign
+	$(Q)MAKE='$(MAKE)' scripts/cross s390x arm64
+	$(Q)BUILD=$(BUILD) tests/kernels/foreign
 
 musl:
 	$(Q)scripts/setup musl
