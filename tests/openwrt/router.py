@@ -52,7 +52,7 @@ def install(out, variant="full", program=None, package=PACKAGE):
     """Run the package's Makefile below the stand-in for OpenWrt's; the tree
     that it installs. Whatever make started the tests had its own variables."""
     environment = {key: value for key, value in os.environ.items()
-                   if not key.startswith(("MAKE", "MFLAGS", "BUILD", "V"))}
+                   if key not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "BUILD")}
     subprocess.run(
         ["make", "-s", "-C", package, f"TOPDIR={HERE}/standin/sdk",
          f"OUT={out}", f"BUILD_VARIANT={variant}",
