@@ -43,7 +43,7 @@ CLIENTS = {
 # "Administratively prohibited" is the second for IPv4, the third for IPv6.
 REFUSALS = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EACCES,
             errno.ECONNRESET)
-DELEGATED = "2001:db8:d1::/56"
+DELEGATED, PRIVATE = "2001:db8:d1::/56", "192.168.16.0/20"
 NAT = """
 table inet lab_router {
     chain postrouting {
@@ -69,7 +69,8 @@ class Router:
                                  f"{gateway.v6}/64")
         for name in CLIENTS:
             self._join(name)
-        lab.isp.ip(f"route add {DELEGATED} via {labnet.HOST_WAN.v6}")
+        lab.isp.ip(f"route add {DELEGATED} via {labnet.HOST_WAN.v6}",
+                   f"route add {PRIVATE} via {labnet.HOST_WAN.v4}")
         lab.host.nft(NAT)
         for client in self.clients:
             for address in labnet.RESOLVERS["approved"]:
@@ -97,7 +98,7 @@ class Router:
         for name in BRIDGES:
             self.lab.host.ip(f"link del {name}")
         self.lab.host.nft("delete table inet lab_router")
-        self.lab.isp.ip(f"route del {DELEGATED}")
+        self.lab.isp.ip(f"route del {DELEGATED}", f"route del {PRIVATE}")
         guests.set_nf_call(self.lab.host, 1)
 
 

@@ -225,16 +225,22 @@ def test_other_network(lab, router, raise_guard):
 
 
 @pytest.mark.parametrize("options", [BOTH, LOCAL], ids=["address", "local"])
-def test_provider_is_not_served(lab, router, raise_guard, options):
-    """No resolver that is open to the provider: what it asks the router, or
-    somebody through the router, is not led anywhere."""
+def test_outside_is_not_served(lab, router, raise_guard, options):
+    """No resolver that is open to the provider's side: what comes from there
+    through the router, or to it, is not led anywhere."""
     phone = CLIENTS["phone"].addresses
-    with own_resolver(lab, BRIDGES["br-lan"], APPROVED):
+    listen = [*BRIDGES["br-lan"], *labnet.HOST_WAN]
+    with own_resolver(lab, listen, APPROVED):
+        raise_guard(**{**options, "lan": ["br-lan", "wan0"]})
+        assert outside_tags(lab, phone) == {"approved"}  # man: "never"
         raise_guard(**options)
         assert tag_of(router.phone, PUBLIC.v4) == "approved"
-        for address in (*labnet.HOST_WAN, phone.v6):
-            for option in ("+tcp", "+notcp"):
-                assert tag_of(lab.isp, address, option) is None
+        assert outside_tags(lab, phone) == {None}
+
+
+def outside_tags(lab, addresses):
+    return {tag_of(lab.vpn, address, option) for address in addresses
+            for option in ("+tcp", "+notcp")}
 
 
 def test_the_router_itself(lab, router, raise_guard):
