@@ -138,10 +138,12 @@ static int body_filter_refuses(void)
 		return CHILD_SKIP;
 	CHECK(proc_status("Seccomp", 10) == 2);
 
+#ifndef __s390__ /* one call stands for all socket calls, and hides the family (privs.c) */
 	CHECK(REFUSED(socket(AF_INET, SOCK_DGRAM, 0)));
 	CHECK(REFUSED(socket(AF_INET6, SOCK_STREAM, 0)));
 	CHECK(REFUSED(socket(AF_PACKET, SOCK_RAW, 0)));
 	CHECK(REFUSED(socketpair(AF_INET, SOCK_DGRAM, 0, (int[2]){ 0 })));
+#endif
 	CHECK(REFUSED(execve(argv[0], argv, envp)));
 	CHECK(REFUSED(fork()));
 	CHECK(REFUSED((int)vfork()));
