@@ -188,9 +188,13 @@ static inline pid_t fork_bounded(void)
 /* The exit status of a child, or the signal that ended it + 128. */
 static inline int reap(pid_t pid)
 {
+	pid_t reaped;
 	int status;
 
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	do /* one more signal may come before the child that sends them is gone */
+		reaped = waitpid(pid, &status, 0);
+	while (reaped < 0 && errno == EINTR);
+	assert_int_equal(reaped, pid);
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
