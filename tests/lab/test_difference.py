@@ -211,7 +211,9 @@ def lines(form, count):
 
 # key -> (limit, lines of that many, what the refusal names)
 LIMITS = {
-    "tunnel": (64, "tunnel = t{n}", "64 tunnels"),
+    "tunnel": (64, "tunnel = t{n}", "64 links of a sort"),
+    "lan": (64, "lan = l{n}", "64 links of a sort"),
+    "lan-exempt": (64, "lan-exempt = {address}", "64 exempt clients"),
     "resolver": (131072, "resolver = {address}", "131072 resolvers"),
     "endpoint": (1024, "endpoint = {address}:443/udp", "1024 endpoints"),
 }

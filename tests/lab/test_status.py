@@ -89,7 +89,7 @@ def test_fields(lab, guard, veth_tunnel):
     assert found["policy"] == {
         "ports": [53, 853, 5353], "mode": "either", "action": "reject",
         "fragments": "defrag", "frames": "strict", "inside": ["lan0", "vm*"],
-        "endpoints": [f"{ENDPOINT}:853/tcp,mark=0x7"],
+        "endpoints": [f"{ENDPOINT}:853/tcp,mark=0x7"], "lan": None,
         "tunnel_kinds": []}
     assert found["frames"] == {"egress": True, "bridge": True}
     with lab.host.inside():
