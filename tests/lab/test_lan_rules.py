@@ -1,5 +1,5 @@
 """The rules for LAN clients, as objects of the kernel: what they do to packets is
-in test_lan_redirect.py, and in suite flowtable of tests/kernels."""
+in test_lan_redirect.py, and in suite zz_flows of tests/kernels."""
 
 import importlib.util
 import os
