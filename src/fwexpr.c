@@ -10,10 +10,10 @@
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/udata.h>
+#include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/netfilter.h>
-#include <linux/if_arp.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
@@ -382,6 +382,7 @@ static void ipsec(struct fwexpr *fx, uint32_t reqid)
 static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct match *m)
 {
 	const uint32_t lo_index = LOOPBACK_IFINDEX, no_mark = 0, no_class = UINT32_MAX;
+	const uint32_t stamp = RULESET_STAMP;
 	const uint8_t no_proto = IPPROTO_RAW, to_host = PACKET_HOST;
 	const uint16_t oiftype = m->kind == MATCH_OIFTYPE ? m->port : 0;
 	const uint16_t type_be = m->kind == MATCH_PROTOCOL ? htons(m->port) : 0;
@@ -475,6 +476,10 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		meta(fx, NFT_META_PKTTYPE, NFT_REG_1);
 		cmp(fx, NFT_CMP_EQ, &to_host, sizeof(to_host));
 		break;
+	case MATCH_STAMPED:
+		meta(fx, NFT_META_PRIORITY, NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &stamp, sizeof(stamp));
+		break;
 	case MATCH_PROTOCOL:
 		meta(fx, NFT_META_PROTOCOL, NFT_REG_1);
 		cmp(fx, NFT_CMP_EQ, &type_be, sizeof(type_be));
@@ -510,7 +515,31 @@ static void add_counter(struct fwexpr *fx, unsigned int promise)
 	add_reference(fx, NFT_OBJECT_COUNTER, name);
 }
 
-static void add_immediate(struct fwexpr *fx, int verdict, const char *target)
+/* reg = data */
+static void immediate(struct fwexpr *fx, uint32_t dreg, const void *data, size_t len)
+{
+	struct nftnl_expr *e = add_expr(fx, "immediate");
+
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, dreg);
+	set_data(fx, e, NFTNL_EXPR_IMM_DATA, data, len);
+}
+
+static void add_stamp(struct fwexpr *fx)
+{
+	const uint32_t stamp = RULESET_STAMP;
+	struct nftnl_expr *e;
+
+	immediate(fx, NFT_REG_1, &stamp, sizeof(stamp));
+	e = add_expr(fx, "meta");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_KEY, NFT_META_PRIORITY);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_META_SREG, NFT_REG_1);
+}
+
+static void add_end(struct fwexpr *fx, int verdict, const char *target)
 {
 	struct nftnl_expr *e = add_expr(fx, "immediate");
 
@@ -556,13 +585,9 @@ static void add_log(struct fwexpr *fx, const struct ruleset *rs, unsigned int pr
 static void add_tproxy(struct fwexpr *fx, sa_family_t family)
 {
 	const uint16_t port_be = htons(TPROXY_PORT);
-	struct nftnl_expr *e = add_expr(fx, "immediate");
+	struct nftnl_expr *e;
 
-	if (!e)
-		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
-	set_data(fx, e, NFTNL_EXPR_IMM_DATA, &port_be, sizeof(port_be));
-
+	immediate(fx, NFT_REG_1, &port_be, sizeof(port_be));
 	e = add_expr(fx, "tproxy");
 	if (!e)
 		return;
@@ -575,18 +600,10 @@ static void add_dnat(struct fwexpr *fx, const struct redirect *to)
 {
 	const bool v6 = to->addr.family == AF_INET6;
 	const uint16_t port_be = htons(to->port);
-	struct nftnl_expr *e = add_expr(fx, "immediate");
+	struct nftnl_expr *e;
 
-	if (!e)
-		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
-	set_data(fx, e, NFTNL_EXPR_IMM_DATA, to->addr.bytes, addr_len(&to->addr));
-	e = add_expr(fx, "immediate");
-	if (!e)
-		return;
-	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_2);
-	set_data(fx, e, NFTNL_EXPR_IMM_DATA, &port_be, sizeof(port_be));
-
+	immediate(fx, NFT_REG_1, to->addr.bytes, addr_len(&to->addr));
+	immediate(fx, NFT_REG_2, &port_be, sizeof(port_be));
 	e = add_expr(fx, "nat");
 	if (!e)
 		return;
@@ -605,19 +622,19 @@ static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struc
 {
 	switch (rule->verdict) {
 	case VERDICT_ACCEPT:
-		add_immediate(fx, NF_ACCEPT, NULL);
+		add_end(fx, NF_ACCEPT, NULL);
 		break;
 	case VERDICT_DROP:
-		add_immediate(fx, NF_DROP, NULL);
+		add_end(fx, NF_DROP, NULL);
 		break;
 	case VERDICT_RETURN:
-		add_immediate(fx, NFT_RETURN, NULL);
+		add_end(fx, NFT_RETURN, NULL);
 		break;
 	case VERDICT_JUMP:
-		add_immediate(fx, NFT_JUMP, rule->target);
+		add_end(fx, NFT_JUMP, rule->target);
 		break;
 	case VERDICT_GOTO:
-		add_immediate(fx, NFT_GOTO, rule->target);
+		add_end(fx, NFT_GOTO, rule->target);
 		break;
 	case VERDICT_REJECT_RESET:
 		add_reject(fx, NFT_REJECT_TCP_RST, 0);
@@ -639,6 +656,9 @@ static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struc
 		break;
 	case VERDICT_REDIRECT:
 		(void)add_expr(fx, "redir");
+		break;
+	case VERDICT_STAMP:
+		add_stamp(fx);
 		break;
 	case VERDICT_NO_OFFLOAD:
 		add_reference(fx, NFT_OBJECT_CT_EXPECT, RULESET_NO_OFFLOAD);

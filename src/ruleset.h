@@ -75,6 +75,7 @@ enum match_kind {
 	MATCH_ANY_L4PROTO, /* meta l4proto != 255: the kernel has found a transport header */
 	MATCH_ROUTED, /* meta rtclassid != 0xffffffff: it has a route, so it came by the IP stack */
 	MATCH_NOT_BRIDGED, /* meta pkttype host */
+	MATCH_STAMPED,	   /* meta priority RULESET_STAMP */
 	MATCH_OIFTYPE,	   /* meta oiftype N; ARPHRD_* */
 	MATCH_PROTOCOL,	   /* meta protocol N; ETH_P_*, as the sender calls it */
 	MATCH_RAW,	   /* bytes at a fixed place of the frame */
@@ -121,6 +122,7 @@ enum verdict {
 	VERDICT_DNAT,	      /* dnat ip to ADDR:PORT */
 	VERDICT_REDIRECT,     /* redirect: to this host */
 	VERDICT_MASQUERADE,   /* masquerade */
+	VERDICT_STAMP,	      /* meta priority set RULESET_STAMP, and on to the next rule */
 	VERDICT_NO_OFFLOAD,   /* ct expectation set RULESET_NO_OFFLOAD, and on to the next rule */
 };
 
@@ -193,6 +195,14 @@ struct ruleset {
  * (nft_ct_expect_obj_eval(), nft_flow_offload_eval()).
  */
 #define RULESET_NO_OFFLOAD     "no_offload"
+
+/*
+ * What is behind a PPP link's egress hook and has a route met the verdict; PPP takes
+ * the route off (ppp_start_xmit()), but leaves the priority, which tells the link
+ * below it.  "lg", and 0 where queues look for a class of their own: best effort.
+ */
+#define RULESET_STAMP	   0x6c670000
+#define RULESET_STAMP_TEXT "6c67:0" /* as nft writes it */
 
 #define RULESET_OFFLOAD_PRIORITY (-300)
 #define RULESET_SNAT_PRIORITY	 100

@@ -87,6 +87,9 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 		rules_add_match(r, rules_raw(RAW_NETWORK, next, 1, &odd_protos[i]));
 		rules_add_match(r, rules_raw_other_port(RAW_NETWORK, behind));
 	}
+	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol");
+	rules_add_match(r, rules_raw_none_of(RAW_NETWORK, next, hiding, n));
+	odd_add_stamp(b, parts);
 	for (size_t i = 0; i < 2; i++)
 		rules_add_goto(b, rules_raw(RAW_NETWORK, next, 1, &odd_protos[i]), NULL, "verdict",
 			       "a name query");
@@ -98,8 +101,6 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 				  true);
 		rules_add_match(r, rules_raw(RAW_NETWORK, next, 1, &ah));
 	}
-	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol");
-	rules_add_match(r, rules_raw_none_of(RAW_NETWORK, next, hiding, n));
 	odd_add_own_rules(b, parts, VERDICT_GOTO, "name_traffic");
 	odd_add_tagged_rules(b, VERDICT_GOTO, "name_traffic");
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol behind one extension header");
@@ -115,11 +116,12 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 	rules_add_drop(b, "a name query, or one could hide here");
 }
 
-static void add_name_chain(struct builder *b)
+static void add_name_chain(struct builder *b, const struct parts *parts)
 {
 	struct rule *r;
 
 	rules_add_chain(b, "name_traffic", HOOK_NONE);
+	odd_add_stamp(b, parts);
 	add_version_rule(b, AF_INET);
 	rules_add_fragments(b, true);
 	rules_add_other_port(b, VERDICT_RETURN);
@@ -233,7 +235,7 @@ int ruleset_build_frames(enum family family, const struct policy *p, const struc
 	rules_add(&b, 11, VERDICT_GOTO, "the same verdict for frames")->target = "frame";
 	add_frame_chain(&b);
 	add_frame6_chain(&b, parts);
-	add_name_chain(&b);
+	add_name_chain(&b, parts);
 	rules_add_verdict_chain(&b, false);
 	rules_add_approved_chains(&b);
 	add_fragment_chain(&b, parts);

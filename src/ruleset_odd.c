@@ -180,6 +180,19 @@ void odd_add_own_rules(struct builder *b, const struct parts *parts, enum verdic
 	rules_add_match(r, not_bridged);
 }
 
+void odd_add_stamp(struct builder *b, const struct parts *parts)
+{
+	const uint16_t ppp = 512; /* ARPHRD_PPP, linux/if_arp.h */
+	struct rule *r;
+
+	if (!trusts_own(b) || parts->route != PART_HAS)
+		return;
+	/* meta oiftype 512 meta rtclassid != 4294967295 meta priority set 6c67:0 */
+	r = rules_add(b, 8, VERDICT_STAMP, "for the link below PPP");
+	rules_add_match(r, (struct match){ .kind = MATCH_OIFTYPE, .port = ppp });
+	rules_add_match(r, (struct match){ .kind = MATCH_ROUTED });
+}
+
 void odd_add_tagged_rules(struct builder *b, enum verdict verdict, const char *target)
 {
 	for (size_t i = 0; trusts_own(b) && i < TAGS; i++) {
@@ -328,6 +341,10 @@ static void add_odd_chain(struct builder *b, const struct parts *parts)
 	rules_add_chain(b, "odd", HOOK_NONE);
 	rules_add_by_link(b);
 	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
+	/* meta priority 6c67:0 accept */
+	if (trusts_own(b) && parts->route == PART_HAS)
+		rules_add_match(add_own_rule(b, VERDICT_ACCEPT, NULL, "decided above PPP"),
+				(struct match){ .kind = MATCH_STAMPED });
 	add_ip_gotos(b, NULL, ETHER_LEN - 2, 2, ip_types, &places[PLACE_PLAIN],
 		     "called something else by its sender");
 	add_tag_gotos(b, ETHER_LEN - 2, "tag");

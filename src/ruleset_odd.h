@@ -30,6 +30,12 @@ void odd_add_own_rules(struct builder *b, const struct parts *parts, enum verdic
  */
 void odd_add_tagged_rules(struct builder *b, enum verdict verdict, const char *target);
 
+/*
+ * A rule before a verdict: what leaves through a PPP link with a route gets
+ * RULESET_STAMP, by which chain odd knows it below, in PPPoE.
+ */
+void odd_add_stamp(struct builder *b, const struct parts *parts);
+
 /* UDP, TCP. */
 extern const uint16_t odd_protos[2];
 

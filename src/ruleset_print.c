@@ -196,6 +196,9 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_NOT_BRIDGED:
 		fputs("meta pkttype host ", out);
 		break;
+	case MATCH_STAMPED:
+		fputs("meta priority " RULESET_STAMP_TEXT " ", out);
+		break;
 	case MATCH_PROTOCOL:
 		if (m->port == 0x8100) /* ETH_P_8021Q, linux/if_ether.h */
 			fputs("meta protocol 8021q ", out);
@@ -266,6 +269,9 @@ static void print_verdict(const struct ruleset *rs, const struct rule *rule, FIL
 		break;
 	case VERDICT_REDIRECT:
 		fputs("redirect", out);
+		break;
+	case VERDICT_STAMP:
+		fputs("meta priority set " RULESET_STAMP_TEXT, out);
 		break;
 	case VERDICT_NO_OFFLOAD:
 		fputs("ct expectation set \"" RULESET_NO_OFFLOAD "\"", out);

@@ -16,6 +16,7 @@ WORDS = {
     "priority srcnat + 1;": "priority 101;",
     " burst 5 packets": "",  # nft's default goes unsaid
     "meta oiftype ether ": "meta oiftype 1 ",
+    "meta oiftype ppp ": "meta oiftype 512 ",
     "ip6 version != 6 ": "meta protocol ip6 @nh,0,8 & 0xf0 != 0x60 ",
     "ip version != 4 ": "meta protocol ip @nh,0,8 & 0xf0 != 0x40 ",
     "ah nexthdr != udp ah nexthdr != tcp ":

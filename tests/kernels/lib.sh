@@ -189,15 +189,15 @@ forget() {
 # follows them to port 9 tells when there is no more to wait for. $came is
 # where all four came out ("far", "tun0", "wg0", "none"), or where each did.
 volley() {
-	local run='' label target=$3 tries=$((${4:-WAIT_S} * 30))
+	local run='' label target=$3 end
 	[ "$1" = host ] || run="inside $1"
 	labels 1
+	end=$(($(date +%s) + ${4:-WAIT_S}))
 	# shellcheck disable=SC2086 # two addresses
 	$run probe send "$label" "$2" $target
 	came=pending
-	while [ "$came" = pending ] && [ $tries -gt 0 ]; do
+	while [ "$came" = pending ] && [ "$(date +%s)" -le "$end" ]; do
 		came=$(outcome "$label" "$2")
-		tries=$((tries - 1))
 		[ "$came" != pending ] || usleep 20000
 	done
 }

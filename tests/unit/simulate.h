@@ -20,6 +20,8 @@ struct frame {
 	size_t network_at; /* skb_network_header() */
 	bool routed;	   /* skb_dst(): it came by this host's IP stack */
 	bool bridged;	   /* skb->pkt_type is PACKET_OTHERHOST */
+	bool ppp;	   /* leaves through a PPP link */
+	bool stamped;	   /* has RULESET_STAMP for its priority */
 	bool unread;	   /* its link header is not set: PACKET_QDISC_BYPASS */
 	char link[IFNAMSIZ]; /* the last one */
 	uint32_t mark;
@@ -135,7 +137,8 @@ struct run {
 	const struct ruleset *rs;
 	const struct frame *frame;
 	struct pktinfo info;
-	bool old; /* a kernel that takes what stands in a later fragment for a port */
+	bool old;     /* a kernel that takes what stands in a later fragment for a port */
+	bool *stamps; /* set where it meets that rule */
 };
 
 /* nft_payload_eval(); false breaks the rule. */
@@ -293,7 +296,10 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 	case MATCH_PROTOCOL:
 		return f->called == m->port;
 	case MATCH_OIFTYPE:
-		return m->port == (f->ether_len ? 1 : 0xfffe); /* ARPHRD_ETHER, ARPHRD_NONE */
+		/* ARPHRD_PPP, ARPHRD_ETHER, ARPHRD_NONE */
+		return m->port == (f->ppp ? 512 : f->ether_len ? 1 : 0xfffe);
+	case MATCH_STAMPED:
+		return f->stamped;
 	case MATCH_RAW:
 		return is_raw_matched(r, &m->raw);
 	case MATCH_MARKED:
@@ -322,7 +328,9 @@ static inline const struct rule *run_chain(const struct run *r, const char *name
 
 		for (size_t m = 0; all && m < rule->matches_len; m++)
 			all = is_matched(r, &rule->matches[m]);
-		if (!all || rule->verdict == VERDICT_LOG)
+		if (all && rule->verdict == VERDICT_STAMP)
+			*r->stamps = true;
+		if (!all || rule->verdict == VERDICT_LOG || rule->verdict == VERDICT_STAMP)
 			continue;
 		if (rule->verdict == VERDICT_ACCEPT || rule->verdict == VERDICT_DROP)
 			return rule;
@@ -336,14 +344,24 @@ static inline const struct rule *run_chain(const struct run *r, const char *name
 	return NULL;
 }
 
-/* The rule that drops a frame, or NULL: it passes. */
+/* The rule that drops a frame, or NULL: it passes, and is stamped or not. */
+static inline const struct rule *find_drop_or_stamp(const struct ruleset *rs, const struct frame *f,
+						    bool old, bool *ret_stamped)
+{
+	const struct run r = { rs, f, find_transport(f), old, ret_stamped };
+	const struct rule *end;
+
+	*ret_stamped = f->stamped;
+	end = run_chain(&r, "frame");
+	return end && end->verdict == VERDICT_DROP ? end : NULL;
+}
+
 static inline const struct rule *find_drop(const struct ruleset *rs, const struct frame *f,
 					   bool old)
 {
-	const struct run r = { rs, f, find_transport(f), old };
-	const struct rule *end = run_chain(&r, "frame");
+	bool stamped;
 
-	return end && end->verdict == VERDICT_DROP ? end : NULL;
+	return find_drop_or_stamp(rs, f, old, &stamped);
 }
 
 #endif

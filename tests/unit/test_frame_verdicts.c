@@ -272,6 +272,65 @@ static void test_bridge(void **state)
 	assert_int_equal(check_links(FAMILY_BRIDGE, ports, LEN(ports)), 0);
 }
 
+/*
+ * What passes on a PPP link and came by the IP stack passes below it too, where it
+ * has no route any more and is wrapped; strict lets neither stamp nor pass by it.
+ * But for IPv4's options, which nobody looks behind there.
+ */
+static void check_ppp(const struct scene *s, struct query *q, const struct dest *dest)
+{
+	const struct ruleset *rs = &s->rules[FAMILY_NETDEV];
+	bool stamped, routed_drop;
+	struct frame f;
+	size_t ip_at;
+
+	assert_int_equal(addr_parse(dest->text, &q->dst), 0);
+	assert_int_equal(addr_parse(query_is_ip6(q) ? "2001:db8::2" : "192.0.2.2", &q->src), 0);
+	q->wrap = WRAP_BARE;
+	f = frame_of(q, &ip_at);
+	snprintf(f.link, sizeof(f.link), "ppp0");
+	f.ppp = f.routed = true;
+	routed_drop = find_drop_or_stamp(rs, &f, false, &stamped);
+	assert_false(s->strict && stamped);
+	q->wrap = WRAP_PPPOE;
+	f = frame_of(q, &ip_at);
+	f.stamped = stamped;
+	if (!s->strict && !routed_drop && (q->ip != IP4_OPTIONS || is_name_traffic(q)))
+		assert_row(!find_drop(rs, &f, false), ip_words[q->ip],
+			   "protocol %u port %u to %s: dropped below PPP", q->proto, q->port,
+			   dest->text);
+	/* By the stamp alone is it known, and only where it was set. */
+	f.stamped = s->strict;
+	if (is_name_traffic(q) && q->ip != IP4_AH && q->ip != IP6_AH)
+		assert_row(find_drop(rs, &f, false), ip_words[q->ip],
+			   "protocol %u port %u to %s: passes by itself", q->proto, q->port,
+			   dest->text);
+}
+
+static void test_ppp(void **state)
+{
+	static const uint8_t protos[] = { IPPROTO_UDP, IPPROTO_TCP, IPPROTO_ICMP };
+	static const uint16_t ports[] = { 53, 853, 443 };
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++) {
+		struct scene s = scene_of(i & 1, i & 2, i & 4, false);
+
+		for (size_t k = 0; k < IPS * LEN(protos) * LEN(ports) * LEN(dests); k++) {
+			const struct dest *dest = &dests[k % LEN(dests)];
+			size_t rest = k / LEN(dests);
+			struct query q = { .port = ports[rest % LEN(ports)] };
+
+			rest /= LEN(ports);
+			q.proto = protos[rest % LEN(protos)];
+			q.ip = (enum ip)(rest / LEN(protos));
+			if (query_is_ip6(&q) == !!strchr(dest->text, ':'))
+				check_ppp(&s, &q, dest);
+		}
+		scene_fini(&s);
+	}
+}
+
 /* --- senders who mean it --- */
 
 static uint32_t take_random(uint32_t *state)
@@ -431,11 +490,11 @@ static void test_cut_off(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_devices),
-					    cmocka_unit_test(test_bridge),
-					    cmocka_unit_test(test_forged),
-					    cmocka_unit_test(test_unread),
-					    cmocka_unit_test(test_cut_off) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_devices), cmocka_unit_test(test_bridge),
+		cmocka_unit_test(test_ppp),	cmocka_unit_test(test_forged),
+		cmocka_unit_test(test_unread),	cmocka_unit_test(test_cut_off)
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

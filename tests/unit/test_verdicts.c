@@ -97,6 +97,7 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 	case MATCH_ANY_L4PROTO:
 	case MATCH_ROUTED:
 	case MATCH_NOT_BRIDGED:
+	case MATCH_STAMPED:
 	case MATCH_OIFTYPE:
 	case MATCH_PROTOCOL:
 	case MATCH_RAW:
@@ -152,6 +153,9 @@ static bool run_chain(const struct ruleset *rs, const char *name, const struct p
 		case VERDICT_TPROXY4:
 		case VERDICT_TPROXY6:
 			fail_msg("a packet reached the unreached rule");
+			break;
+		case VERDICT_STAMP:
+			fail_msg("of frames only");
 			break;
 		case VERDICT_DNAT:
 		case VERDICT_REDIRECT:

@@ -26,11 +26,12 @@ modprobe 8021q || echo "FAIL $SUITE: no 802.1Q"
 modprobe ip6_tunnel || echo "FAIL $SUITE: no ip6_tunnel"
 modprobe sit || echo "FAIL $SUITE: no sit"
 
-# bare NAMESPACE LINK: without addresses, up
+# bare NAMESPACE LINK: up, with no address but its link-local ones, without which
+# a router looks for no neighbour on behalf of others
 bare() {
 	local run=''
 	[ "$1" = . ] || run="inside $1"
-	$run ip address flush dev "$2"
+	$run ip address flush dev "$2" scope global
 	$run ip link set "$2" up
 }
 

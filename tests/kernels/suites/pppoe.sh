@@ -9,16 +9,6 @@
 LINE=pppoe-wan
 APPROVE="--resolver ${APPROVED% *} --resolver ${APPROVED#* }"
 
-# is_broken "IP4 IP6" WHAT: a defect that is known; a failure once it is none
-is_broken() {
-	volley lan 53 "$1"
-	if [ "$came" = none ]; then
-		lack "a known defect: $2"
-	else
-		echo "FAIL $SUITE: no defect any more: $2"
-	fi
-}
-
 install_pppoe() {
 	modprobe pppoe || echo "FAIL $SUITE: no pppoe"
 	[ -c /dev/ppp ] || mknod /dev/ppp c 108 0
@@ -75,14 +65,22 @@ for frames in off auto strict; do
 	lg enable --no-watch --tunnel wg0 --frames $frames $APPROVE
 	paths "frames = $frames: blocked" none "$PUBLIC"
 	paths "frames = $frames: other ports" far "$PUBLIC" 443
-	case $frames in
-	off) paths 'frames = off: approved' far "$APPROVED" ;;
-	# As leakguard.conf(5) says.
-	strict) paths 'frames = strict: not even approved' none "$APPROVED" ;;
-	# leakguard.conf(5): "frames that have a route ... are taken for the host's own".
-	# But PPP takes it off (skb_scrub_packet() in ppp_start_xmit()).
-	auto) is_broken "$APPROVED" 'frames = auto: approved resolvers are not reached by PPPoE' ;;
-	esac
+	if [ $frames = strict ]; then
+		# As leakguard.conf(5) says.
+		paths 'frames = strict: not even approved' none "$APPROVED"
+		continue
+	fi
+	paths "frames = $frames: approved" far "$APPROVED"
+	large "frames = $frames: fragments of other ports" '2 4' host 443 "$PUBLIC"
+	large "frames = $frames: no fragment of a query" '0 0' host 53 "$PUBLIC"
+	large "frames = $frames: nor of a client's" '0 0' lan 53 "$PUBLIC"
+	large "frames = $frames: a client's fragments" '2 4' lan 443 "$PUBLIC"
+	lg pause 60s
+	paths "frames = $frames, a pause: all of it gets out" far "$PUBLIC"
+	lg resume
+	paths "frames = $frames, after it: blocked" none "$PUBLIC"
+	[ $frames = off ] ||
+		sends 'PPPoE by hand beside it' none raw .:wan0 53 "$PUBLIC" pppoe4 pppoe6
 done
 lg disable
 # It ends, and comes again by itself, as another link of the same name.
