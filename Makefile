@@ -132,7 +132,7 @@ docs-check: all
 	$(Q)BUILD=$(BUILD) tests/docs/test_docs.sh
 
 lab: program
-	$(Q)tests/lab/run -q -rsx tests/lab
+	$(Q)BUILD=$(BUILD) tests/lab/all
 
 soak: program
 	$(Q)scripts/setup test

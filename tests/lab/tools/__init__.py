@@ -16,6 +16,7 @@ import re
 import socket
 import struct
 import subprocess
+import uuid
 
 import netns
 
@@ -37,7 +38,7 @@ def build(name):
         return str(target)
     BUILD.mkdir(parents=True, exist_ok=True)
     # Renamed into place: another run of the lab may be using the old one.
-    fresh = BUILD / f".{name}.{os.getpid()}"
+    fresh = BUILD / f".{name}.{uuid.uuid4()}"
     compiler = os.environ.get("CC", "cc").split()
     done = subprocess.run(
         [*compiler, *CFLAGS, "-o", fresh, source, *FLAGS.get(name, [])],
