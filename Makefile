@@ -26,8 +26,8 @@ BUILD	   ?= build
 PKG_CONFIG ?= pkg-config
 PKGS	    = libnftnl libmnl libnl-route-3.0 inih $(if $(filter json,$(WITHOUT)),,json-c)
 OPTIONAL    = libcap-ng libseccomp libsystemd libnetfilter_conntrack
-# suggest, with --tunnel auto; rules; status --json
-PARTS	    = suggest rules json
+# suggest, with --tunnel auto; rules; --json; status --prometheus; check; monitor
+PARTS	    = suggest rules json prometheus check monitor
 WITHOUT	   ?=
 $(foreach w,$(filter-out $(OPTIONAL) $(PARTS),$(WITHOUT)),\
 	$(error WITHOUT=$(w): expected one of $(OPTIONAL) $(PARTS)))
@@ -71,7 +71,11 @@ TOOL	= src/gendoc.c
 # Of a part that is left out, the files that are its own; the linker takes the rest.
 OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers
 OWN_json    = cmd_json
-UNUSED	= $(foreach part,$(LEFT_OUT),$(OWN_$(part):%=src/%.c))
+OWN_prometheus = cmd_prometheus
+OWN_check   = cmd_check nameservers
+OWN_monitor = cmd_monitor
+KEPT	= $(foreach part,$(filter-out $(LEFT_OUT),$(PARTS)),$(OWN_$(part)))
+UNUSED	= $(patsubst %,src/%.c,$(filter-out $(KEPT),$(foreach part,$(LEFT_OUT),$(OWN_$(part)))))
 LIB_OBJ	= $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out $(MAIN) $(TOOL) $(UNUSED),$(SRC)))
 DOCS	= $(addprefix $(BUILD)/,leakguard.8 leakguard.conf.5 leakguard.bash _leakguard)
 # To cross-compile: one that runs here. The manual tells of the whole program.

@@ -17,6 +17,14 @@
 #define JSON_SYNOPSIS "[--json]"
 #endif
 
+#ifdef WITHOUT_PROMETHEUS
+#define TAKES_PROMETHEUS    0
+#define PROMETHEUS_SYNOPSIS ""
+#else
+#define TAKES_PROMETHEUS    CMD_TAKES_PROMETHEUS
+#define PROMETHEUS_SYNOPSIS " [--prometheus]"
+#endif
+
 const struct command commands[] = {
 	{ "enable", cmd_enable,
 	  CMD_TAKES_KEYS | TAKES_AUTO | CMD_TAKES_DRY_RUN | CMD_TAKES_NO_WATCH, "[OPTION]...",
@@ -28,8 +36,17 @@ const struct command commands[] = {
 	  "From a VPN's up hook: this tunnel is there, with these resolvers and this carrier" },
 	{ "down", cmd_down, CMD_TAKES_TUNNEL, "--tunnel IF",
 	  "From a VPN's down hook: tunnel and resolvers are gone; the guard stays" },
-	{ "status", cmd_status, TAKES_JSON, JSON_SYNOPSIS,
+	{ "status", cmd_status, TAKES_JSON | TAKES_PROMETHEUS, JSON_SYNOPSIS PROMETHEUS_SYNOPSIS,
 	  "What is in force, what was blocked, what looks wrong" },
+#ifndef WITHOUT_CHECK
+	{ "check", cmd_check, TAKES_JSON | CMD_TAKES_QUIET, JSON_SYNOPSIS " [-q]",
+	  "Try to leak by every link that is no tunnel, and say what got out" },
+#endif
+#ifndef WITHOUT_MONITOR
+	{ "monitor", cmd_monitor, TAKES_JSON | CMD_TAKES_SUMMARY,
+	  JSON_SYNOPSIS " [--summary DURATION]",
+	  "Show blocked attempts as they happen: who, what name, to whom" },
+#endif
 #ifndef WITHOUT_RULES
 	{ "rules", cmd_rules, CMD_TAKES_KEYS | TAKES_AUTO, "[OPTION]...",
 	  "Print, in nft's syntax, what enable would install; needs no root" },

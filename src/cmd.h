@@ -23,6 +23,7 @@ enum cmd_exit {
 	CMD_EXIT_FAILED = 1,	  /* failed, and what was in force before still is */
 	CMD_EXIT_USAGE = 2,	  /* usage or configuration error, nothing was touched */
 	CMD_EXIT_NOT_GUARDED = 3, /* status: not guarded */
+	CMD_EXIT_LEAKED = 4,	  /* check: something leaked */
 };
 
 /* A parsed command line. */
@@ -32,7 +33,9 @@ struct cmdline {
 	bool config_given;   /* the user has named it */
 	const char *run_dir; /* CMD_RUN_DIR_DEFAULT unless given */
 	bool json, dry_run, no_watch, until_disable;
-	const char *word; /* of a command that takes one; never NULL then */
+	bool quiet, prometheus;
+	const char *summary; /* a duration, as given; NULL: none */
+	const char *word;    /* of a command that takes one; never NULL then */
 	struct override overrides[STATE_MAX_OVERRIDES]; /* options that are keys, in order */
 	size_t overrides_len;
 };
@@ -49,6 +52,9 @@ enum cmd_takes {
 	CMD_TAKES_WORD = 1 << 7,     /* one, behind the options */
 	CMD_TAKES_ENDPOINT = 1 << 8, /* --endpoint */
 	CMD_TAKES_AUTO = 1 << 9,     /* --tunnel auto */
+	CMD_TAKES_QUIET = 1 << 10,
+	CMD_TAKES_SUMMARY = 1 << 11,
+	CMD_TAKES_PROMETHEUS = 1 << 12,
 };
 
 struct command {
@@ -94,6 +100,8 @@ int cmd_watch(const struct cmdline *cl);
 int cmd_rules(const struct cmdline *cl);
 int cmd_status(const struct cmdline *cl);
 int cmd_suggest(const struct cmdline *cl);
+int cmd_check(const struct cmdline *cl);
+int cmd_monitor(const struct cmdline *cl);
 
 /*
  * Put the names of the links that are tunnels now in place of `--tunnel auto`,

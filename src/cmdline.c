@@ -11,11 +11,13 @@ enum {
 	LETTER_JSON,
 	LETTER_DRY_RUN,
 	LETTER_NO_WATCH,
-	LETTER_UNTIL_DISABLE
+	LETTER_UNTIL_DISABLE,
+	LETTER_SUMMARY,
+	LETTER_PROMETHEUS,
 };
 
 #define LETTER_KEY  512 /* from here on: a key's place in config_keys[] */
-#define MAX_OPTIONS 32
+#define MAX_OPTIONS 48
 
 const struct cmd_option cmd_options[] = {
 	{ "config", 'c', "FILE", 0,
@@ -31,6 +33,11 @@ const struct cmd_option cmd_options[] = {
 	{ "until-disable", LETTER_UNTIL_DISABLE, NULL, CMD_TAKES_UNTIL_DISABLE,
 	  "end when the guard is lowered, as the watcher that enable leaves does" },
 	{ "json", LETTER_JSON, NULL, CMD_TAKES_JSON, "print JSON, as leakguard(8) describes" },
+	{ "prometheus", LETTER_PROMETHEUS, NULL, CMD_TAKES_PROMETHEUS,
+	  "print counters as node_exporter's textfile collector reads them" },
+	{ "quiet", 'q', NULL, CMD_TAKES_QUIET, "show no progress, and only what is wrong" },
+	{ "summary", LETTER_SUMMARY, "DURATION", CMD_TAKES_SUMMARY,
+	  "after 90, 90s, 5m or 1h say who asked most, for what, and end" },
 	{ .name = NULL },
 };
 
@@ -126,7 +133,7 @@ static bool parse_options(int argc, char **argv, struct cmdline *cl, int *ret_ex
 	fill_options(cl->command, options);
 	opterr = 0;
 	optind = 0; /* start anew: we parse twice */
-	while ((letter = getopt_long(argc, argv, "+:c:vh", options, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, "+:c:vhq", options, NULL)) != -1) {
 		switch (letter) {
 		case 'c':
 			cl->config = optarg;
@@ -146,6 +153,17 @@ static bool parse_options(int argc, char **argv, struct cmdline *cl, int *ret_ex
 			print_help(cl->command);
 			*ret_exit = CMD_EXIT_DONE;
 			return false;
+		case 'q':
+			if (!cl->command || !(cl->command->takes & CMD_TAKES_QUIET))
+				return usage_error(cl->command, "-q", "unknown option");
+			cl->quiet = true;
+			break;
+		case LETTER_SUMMARY:
+			cl->summary = optarg;
+			break;
+		case LETTER_PROMETHEUS:
+			cl->prometheus = true;
+			break;
 		case LETTER_JSON:
 			cl->json = true;
 			break;
