@@ -28,32 +28,31 @@
  */
 static void add_ah_rules(struct builder *b)
 {
-	const struct match ipv4 = { .kind = MATCH_FAMILY, .family = AF_INET };
-	const struct match ah = { .kind = MATCH_L4PROTO, .proto = IPPROTO_AH };
 	struct rule *r;
 
 	if (b->policy->frames != FRAMES_STRICT)
 		return;
 	/* meta protocol ip meta l4proto ah @th,0,8 != 17 @th,0,8 != 6 accept */
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol, authenticated");
-	rules_add_match(r, ipv4);
-	rules_add_match(r, ah);
-	rules_add_match(r, rules_raw_none_of(RAW_TRANSPORT, 0, odd_protos, 2));
+	rules_match(r, MATCH_FAMILY, AF_INET);
+	rules_match(r, MATCH_L4PROTO, IPPROTO_AH);
+	rules_match_none_of(r, AT_TH, odd_protos, 2);
 	/* meta protocol ip meta l4proto ah drop */
-	r = rules_counted(rules_add(b, 11, VERDICT_DROP, "behind an authentication header"), true);
-	rules_add_match(r, ipv4);
-	rules_add_match(r, ah);
+	r = rules_add_drop(b, 11, "behind an authentication header");
+	rules_match(r, MATCH_FAMILY, AF_INET);
+	rules_match(r, MATCH_L4PROTO, IPPROTO_AH);
 }
 
 /* meta protocol ip @nh,0,8 & 0xf0 != 0x40 goto misnamed: nothing but the version tells */
 static void add_version_rule(struct builder *b, sa_family_t family)
 {
-	static const uint16_t versions[] = { 0x40, 0x60 };
-	struct match m = rules_raw_masked(RAW_NETWORK, 0, 1, 0xf0, &versions[family == AF_INET6]);
+	struct rule *r = rules_add_goto(b, 11, "misnamed", "called IP by its sender, and is not");
+	struct raw *version;
 
-	m.raw.differs = true;
-	rules_add_goto(b, (struct match){ .kind = MATCH_FAMILY, .family = family }, &m, "misnamed",
-		       "called IP by its sender, and is not");
+	rules_match(r, MATCH_FAMILY, family);
+	version = rules_match_byte(r, AT_NH, family == AF_INET6 ? 0x60 : 0x40);
+	version->mask = 0xf0;
+	version->differs = true;
 }
 
 /* S2 to S6 for what shows no port: a resolver is approved by its address alone. */
@@ -74,8 +73,7 @@ static void add_portless_allowances(struct builder *b, bool ip4)
  */
 static void add_frame6_chain(struct builder *b, const struct parts *parts)
 {
-	static const uint16_t fragment = IPPROTO_FRAGMENT, first = 0, ah = IPPROTO_AH;
-	const int next = 6, behind = 40;
+	const int next = AT_NH + 6, behind = AT_NH + 40;
 	const uint16_t *hiding;
 	const uint8_t n = odd_hiding6(b->policy, &hiding);
 	struct rule *r;
@@ -83,43 +81,45 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 	rules_add_chain(b, "frame6", HOOK_NONE);
 	add_version_rule(b, AF_INET6);
 	for (size_t i = 0; i < 2; i++) {
+		/* @nh,48,8 17 @nh,336,16 != 53 @nh,336,16 != 853 accept */
 		r = rules_add(b, 1, VERDICT_ACCEPT, "another port");
-		rules_add_match(r, rules_raw(RAW_NETWORK, next, 1, &odd_protos[i]));
-		rules_add_match(r, rules_raw_other_port(RAW_NETWORK, behind));
+		rules_match_byte(r, next, odd_protos[i]);
+		rules_match_other_port(r, behind + 2);
 	}
+	/* @nh,48,8 != 17 @nh,48,8 != 6 ... accept */
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol");
-	rules_add_match(r, rules_raw_none_of(RAW_NETWORK, next, hiding, n));
+	rules_match_none_of(r, next, hiding, n);
 	odd_add_stamp(b, parts);
 	for (size_t i = 0; i < 2; i++)
-		rules_add_goto(b, rules_raw(RAW_NETWORK, next, 1, &odd_protos[i]), NULL, "verdict",
-			       "a name query");
+		/* @nh,48,8 17 goto verdict */
+		rules_match_byte(rules_add_goto(b, 11, "verdict", "a name query"), next,
+				 odd_protos[i]);
 	if (b->policy->frames == FRAMES_STRICT) {
+		/* @nh,48,8 51 @nh,320,8 != 17 ... accept; @nh,48,8 51 drop */
 		r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol, authenticated");
-		rules_add_match(r, rules_raw(RAW_NETWORK, next, 1, &ah));
-		rules_add_match(r, rules_raw_none_of(RAW_NETWORK, behind, hiding, n));
-		r = rules_counted(rules_add(b, 11, VERDICT_DROP, "behind an authentication header"),
-				  true);
-		rules_add_match(r, rules_raw(RAW_NETWORK, next, 1, &ah));
+		rules_match_byte(r, next, IPPROTO_AH);
+		rules_match_none_of(r, behind, hiding, n);
+		r = rules_add_drop(b, 11, "behind an authentication header");
+		rules_match_byte(r, next, IPPROTO_AH);
 	}
 	odd_add_own_rules(b, parts, VERDICT_GOTO, "name_traffic");
 	odd_add_tagged_rules(b, VERDICT_GOTO, "name_traffic");
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol behind one extension header");
-	rules_add_match(r, rules_raw_none_of(RAW_NETWORK, behind, hiding, n));
+	rules_match_none_of(r, behind, hiding, n);
 	for (size_t i = 0; i < 2; i++) {
+		/* @nh,48,8 44 @nh,320,8 17 @nh,336,16 & 0xfff8 == 0 @nh,400,16 != 53 ... accept */
 		r = rules_add(b, 1, VERDICT_ACCEPT, "another port in a first fragment");
-		rules_add_match(r, rules_raw(RAW_NETWORK, next, 1, &fragment));
-		rules_add_match(r, rules_raw(RAW_NETWORK, behind, 1, &odd_protos[i]));
-		rules_add_match(r, rules_raw_masked(RAW_NETWORK, behind + 2, 2, 0xfff8, &first));
-		rules_add_match(r, rules_raw_other_port(RAW_NETWORK, behind + 8));
+		rules_match_byte(r, next, IPPROTO_FRAGMENT);
+		rules_match_byte(r, behind, odd_protos[i]);
+		rules_match_word(r, behind + 2, 0)->mask = 0xfff8;
+		rules_match_other_port(r, behind + 10);
 	}
 	add_portless_allowances(b, false);
-	rules_add_drop(b, "a name query, or one could hide here");
+	rules_add_drop(b, 11, "a name query, or one could hide here");
 }
 
 static void add_name_chain(struct builder *b, const struct parts *parts)
 {
-	struct rule *r;
-
 	rules_add_chain(b, "name_traffic", HOOK_NONE);
 	odd_add_stamp(b, parts);
 	add_version_rule(b, AF_INET);
@@ -127,45 +127,35 @@ static void add_name_chain(struct builder *b, const struct parts *parts)
 	rules_add_other_port(b, VERDICT_RETURN);
 	rules_add_protocols(b);
 	/* meta l4proto != 255 return */
-	r = rules_add(b, 1, VERDICT_RETURN, "another protocol");
-	rules_add_match(r, (struct match){ .kind = MATCH_ANY_L4PROTO });
+	rules_match(rules_add(b, 1, VERDICT_RETURN, "another protocol"), MATCH_ANY_L4PROTO, 0);
 	/* exthdr frag exists goto verdict: RFC 7112 has all headers in the first fragment */
-	r = rules_add(b, 9, VERDICT_GOTO, "a first fragment that hides its port");
-	r->target = "verdict";
-	rules_add_match(r, (struct match){ .kind = MATCH_FRAG6 });
-	rules_add(b, 11, VERDICT_GOTO, "called IP by its sender, and is not")->target = "misnamed";
+	rules_match(rules_add_goto(b, 9, "verdict", "a first fragment that hides its port"),
+		    MATCH_FRAG6, 0);
+	rules_add_goto(b, 11, "misnamed", "called IP by its sender, and is not");
 }
 
 static void add_fragment_chain(struct builder *b, const struct parts *parts)
 {
-	struct rule *r;
-
 	rules_add_chain(b, "fragment", HOOK_NONE);
 	/* meta l4proto != udp meta l4proto != tcp return */
-	r = rules_add(b, 1, VERDICT_RETURN, "another protocol's");
-	rules_add_match(r, (struct match){ .kind = MATCH_NO_PORTS });
+	rules_match(rules_add(b, 1, VERDICT_RETURN, "another protocol's"), MATCH_NO_PORTS, 0);
 	add_portless_allowances(b, true);
 	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
 	odd_add_tagged_rules(b, VERDICT_ACCEPT, NULL);
-	rules_add_drop(b, "a fragment without a port");
+	rules_add_drop(b, 11, "a fragment without a port");
 }
 
 static void add_frame_chain(struct builder *b)
 {
-	static const sa_family_t families[] = { AF_INET, AF_INET6 };
-	struct rule *r;
-
 	rules_add_chain(b, "frame", HOOK_NONE);
 	add_ah_rules(b);
 	rules_add_other_traffic(b, MATCH_HAS_PORT4);
-	for (size_t i = 0; i < 2; i++) {
-		/* meta protocol ip goto name_traffic */
-		r = rules_add(b, 1, VERDICT_GOTO, "the rest is looked at");
-
-		r->target = i ? "frame6" : "name_traffic";
-		rules_add_match(r, (struct match){ .kind = MATCH_FAMILY, .family = families[i] });
-	}
-	rules_add(b, 11, VERDICT_GOTO, "not called IP by its sender")->target = "odd";
+	/* meta protocol ip goto name_traffic; meta protocol ip6 goto frame6 */
+	rules_match(rules_add_goto(b, 1, "name_traffic", "the rest is looked at"), MATCH_FAMILY,
+		    AF_INET);
+	rules_match(rules_add_goto(b, 1, "frame6", "the rest is looked at"), MATCH_FAMILY,
+		    AF_INET6);
+	rules_add_goto(b, 11, "odd", "not called IP by its sender");
 }
 
 static int compare_devices(const void *a, const void *b)
@@ -226,13 +216,12 @@ int ruleset_build_frames(enum family family, const struct policy *p, const struc
 	rs->ports_len = p->ports_len;
 	b.err = ruleset_build_sets(family, p, pins, ns, rs->sets, &rs->sets_len);
 
-	if (family == FAMILY_NETDEV) {
+	if (family == FAMILY_NETDEV)
 		rules_add_chain(&b, "egress", HOOK_EGRESS);
-	} else {
+	else
 		rules_add_chain(&b, "forward", HOOK_FORWARD);
-	}
 	/* goto frame */
-	rules_add(&b, 11, VERDICT_GOTO, "the same verdict for frames")->target = "frame";
+	rules_add_goto(&b, 11, "frame", "the same verdict for frames");
 	add_frame_chain(&b);
 	add_frame6_chain(&b, parts);
 	add_name_chain(&b, parts);

@@ -43,16 +43,15 @@ static void add_defrag_chain(struct builder *b)
 	rules_add_chain(b, "defrag", HOOK_NONE);
 	if (b->rs->fragments == FRAGMENTS_CONNTRACK) {
 		/* ct state invalid return */
-		r = rules_add(b, 9, VERDICT_RETURN, "never reached: turns reassembly on");
-		rules_add_match(r, (struct match){ .kind = MATCH_CT_INVALID });
+		rules_match(rules_add(b, 9, VERDICT_RETURN, "never reached: turns reassembly on"),
+			    MATCH_CT_INVALID, 0);
 		return;
 	}
 	for (size_t i = 0; i < 2; i++) {
 		/* meta nfproto ipv4 meta l4proto udp tproxy ip to :1 */
 		r = rules_add(b, 9, tproxy[i].verdict, "never reached: turns reassembly on");
-		rules_add_match(r,
-				(struct match){ .kind = MATCH_FAMILY, .family = tproxy[i].family });
-		rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP });
+		rules_match(r, MATCH_FAMILY, tproxy[i].family);
+		rules_match(r, MATCH_L4PROTO, IPPROTO_UDP);
 	}
 }
 
@@ -64,15 +63,12 @@ static void add_defrag_chain(struct builder *b)
  */
 static void add_fragment_chain(struct builder *b)
 {
-	struct rule *r;
-
 	rules_add_chain(b, "fragment", HOOK_NONE);
 	/* meta l4proto != udp meta l4proto != tcp return */
-	r = rules_add(b, 1, VERDICT_RETURN, "another protocol's");
-	rules_add_match(r, (struct match){ .kind = MATCH_NO_PORTS });
+	rules_match(rules_add(b, 1, VERDICT_RETURN, "another protocol's"), MATCH_NO_PORTS, 0);
 	rules_add_by_link(b);
 	/* drop */
-	rules_counted(rules_add(b, 9, VERDICT_DROP, "a fragment without a port"), true);
+	rules_add_drop(b, 9, "a fragment without a port");
 }
 
 /*
@@ -92,7 +88,6 @@ static void add_refusals(struct builder *b)
 	/* Source NAT may yet lead what is forwarded into an IPsec policy. */
 	const bool forward =
 		b->policy->action == POLICY_ACTION_REJECT && !policy_has_ipsec(b->policy);
-	struct rule *r;
 
 	if (b->policy->action == POLICY_ACTION_REJECT) {
 		rules_add_chain(b, "output", HOOK_OUTPUT);
@@ -113,18 +108,16 @@ static void add_refusals(struct builder *b)
 	 * might be allowed by its last device is left to postrouting.
 	 */
 	rules_add_chain(b, "refuse_output", HOOK_NONE);
-	for (size_t i = 0; i < sizeof(undecided) / sizeof(undecided[0]); i++) {
+	for (size_t i = 0; i < sizeof(undecided) / sizeof(undecided[0]); i++)
 		/* ip daddr 127.0.0.0/8 return; ip6 daddr ::1 return; meta mark != 0 return */
-		r = rules_add(b, 8, VERDICT_RETURN, "%s", undecided[i].comment);
-		rules_add_match(r, (struct match){ .kind = undecided[i].kind });
-	}
+		rules_match(rules_add(b, 8, VERDICT_RETURN, "%s", undecided[i].comment),
+			    undecided[i].kind, 0);
 	/* ip daddr @tied4 return */
 	rules_add_set(b, 8, false, VERDICT_RETURN, "tied4",
 		      "approved by its path, known only later");
 	rules_add_set(b, 8, false, VERDICT_RETURN, "tied6",
 		      "approved by its path, known only later");
-	r = rules_add(b, 7, VERDICT_GOTO, "the rest can be told now");
-	r->target = "refuse";
+	rules_add_goto(b, 7, "refuse", "the rest can be told now");
 
 	rules_add_chain(b, "refuse", HOOK_NONE);
 	rules_add_allowances(b, false);

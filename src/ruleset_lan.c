@@ -15,9 +15,9 @@
  * another destination the first does.
  */
 
-/* iifname @lan ... VERDICT, and one rule for each prefix */
+/* iifname @lan [th dport 53] VERDICT, and one rule for each prefix */
 static void add_links(struct builder *b, const char *set, enum match_kind kind,
-		      const struct match *more, enum verdict verdict, const char *target)
+		      enum verdict verdict, const char *target)
 {
 	const struct policy *p = b->policy;
 	char text[POLICY_TEXT];
@@ -25,20 +25,19 @@ static void add_links(struct builder *b, const char *set, enum match_kind kind,
 	size_t at;
 
 	if (rules_has_set(b, set, &at)) {
-		r = rules_add(b, 5, verdict, "of a LAN");
+		r = rules_match(rules_add(b, 5, verdict, "of a LAN"), MATCH_SET, at);
 		r->target = target;
-		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = at });
-		if (more)
-			rules_add_match(r, *more);
+		if (verdict == VERDICT_JUMP)
+			rules_match(r, MATCH_DPORT, POLICY_DNS_PORT);
 	}
 	for (size_t i = 0; i < p->lans_len; i++) {
 		if (!p->lans[i].prefix)
 			continue;
 		r = rules_add(b, 5, verdict, "of LAN %s", tunnel_format(&p->lans[i], text));
 		r->target = target;
-		rules_add_match(r, (struct match){ .kind = kind, .link = p->lans[i] });
-		if (more)
-			rules_add_match(r, *more);
+		rules_match_link(r, kind, &p->lans[i]);
+		if (verdict == VERDICT_JUMP)
+			rules_match(r, MATCH_DPORT, POLICY_DNS_PORT);
 	}
 }
 
@@ -76,10 +75,9 @@ static void add_redirections(struct builder *b)
 		} else {
 			r = rules_add(b, 5, VERDICT_DNAT, "LAN clients ask %s, port %u",
 				      addr_format(&to.addr, text), to.port);
-			rules_add_match(r, (struct match){ .kind = MATCH_FAMILY,
-							   .family = to.addr.family });
+			rules_match(r, MATCH_FAMILY, to.addr.family);
 		}
-		rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = protos[i % 2] });
+		rules_match(r, MATCH_L4PROTO, protos[i % 2]);
 		r->to = to;
 	}
 }
@@ -102,13 +100,13 @@ static void add_way_back(struct builder *b)
 			continue;
 		r = rules_add(b, 5, VERDICT_JUMP, "redirected to port %u", port);
 		r->target = "lan_back_in";
-		rules_add_match(r, (struct match){ .kind = MATCH_DPORT, .port = port });
-		rules_add_match(r, (struct match){ .kind = MATCH_CT_DNAT });
+		rules_match(r, MATCH_DPORT, port);
+		rules_match(r, MATCH_CT_DNAT, 0);
 	}
 	rules_add_chain(b, "lan_back_in", HOOK_NONE);
-	add_links(b, "lan", MATCH_IIFNAME, NULL, VERDICT_GOTO, "lan_back_out");
+	add_links(b, "lan", MATCH_IIFNAME, VERDICT_GOTO, "lan_back_out");
 	rules_add_chain(b, "lan_back_out", HOOK_NONE);
-	add_links(b, "lan_out", MATCH_OIFNAME, NULL, VERDICT_MASQUERADE, NULL);
+	add_links(b, "lan_out", MATCH_OIFNAME, VERDICT_MASQUERADE, NULL);
 }
 
 /*
@@ -122,26 +120,21 @@ static void add_no_offload(struct builder *b)
 	b->rs->no_offload = true;
 	rules_add_chain(b, "slow_path", HOOK_EARLY_FORWARD);
 	for (size_t i = 0; i < 2 * b->policy->ports_len; i++)
-		rules_add_match(rules_add(b, 7, VERDICT_NO_OFFLOAD, "flows are not offloaded"),
-				(struct match){ .kind = i % 2 ? MATCH_SPORT : MATCH_DPORT,
-						.port = b->policy->ports[i / 2] });
+		rules_match(rules_add(b, 7, VERDICT_NO_OFFLOAD, "flows are not offloaded"),
+			    i % 2 ? MATCH_SPORT : MATCH_DPORT, b->policy->ports[i / 2]);
 }
 
 void rules_add_lan_chains(struct builder *b)
 {
-	const struct match dns = { .kind = MATCH_DPORT, .port = POLICY_DNS_PORT };
-	struct rule *r;
-
 	add_no_offload(b);
 	if (!b->policy->redirects_len)
 		return;
 	rules_add_chain(b, "lan", HOOK_DNAT);
 	/* iifname @lan th dport 53 jump lan_redirect */
-	add_links(b, "lan", MATCH_IIFNAME, &dns, VERDICT_JUMP, "lan_redirect");
+	add_links(b, "lan", MATCH_IIFNAME, VERDICT_JUMP, "lan_redirect");
 	rules_add_chain(b, "lan_redirect", HOOK_NONE);
 	/* fib daddr type local return */
-	r = rules_add(b, 5, VERDICT_RETURN, "asks this host");
-	rules_add_match(r, (struct match){ .kind = MATCH_LOCAL });
+	rules_match(rules_add(b, 5, VERDICT_RETURN, "asks this host"), MATCH_LOCAL, 0);
 	add_exemptions(b);
 	add_redirections(b);
 	add_way_back(b);
@@ -149,7 +142,7 @@ void rules_add_lan_chains(struct builder *b)
 	/* From the chain "forward": what is not redirected by now never will be. */
 	rules_add_chain(b, "lan_refuse", HOOK_NONE);
 	/* iifname @lan goto lan_refused */
-	add_links(b, "lan", MATCH_IIFNAME, NULL, VERDICT_GOTO, "lan_refused");
+	add_links(b, "lan", MATCH_IIFNAME, VERDICT_GOTO, "lan_refused");
 	rules_add_chain(b, "lan_refused", HOOK_NONE);
 	add_exemptions(b);
 	rules_add_log(b);

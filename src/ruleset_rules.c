@@ -62,16 +62,103 @@ rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const c
 	return rule;
 }
 
-void rules_add_match(struct rule *rule, struct match match)
-{
-	/* RULE_MAX_MATCHES is the most that any rule below has. */
-	rule->matches[rule->matches_len++] = match;
-}
-
 struct rule *rules_counted(struct rule *rule, bool yes)
 {
 	rule->counted = yes;
 	return rule;
+}
+
+struct rule *rules_add_drop(struct builder *b, unsigned int promise, const char *comment)
+{
+	return rules_counted(rules_add(b, promise, VERDICT_DROP, "%s", comment), true);
+}
+
+struct rule *rules_add_goto(struct builder *b, unsigned int promise, const char *target,
+			    const char *comment)
+{
+	struct rule *r = rules_add(b, promise, VERDICT_GOTO, "%s", comment);
+
+	r->target = target;
+	return r;
+}
+
+/* --- matches: RULE_MAX_MATCHES is the most that any rule below has --- */
+
+static struct match *add_match(struct rule *rule, enum match_kind kind)
+{
+	struct match *m = &rule->matches[rule->matches_len++];
+
+	m->kind = kind;
+	return m;
+}
+
+struct rule *rules_match(struct rule *rule, enum match_kind kind, uint32_t value)
+{
+	struct match *m = add_match(rule, kind);
+
+	if (kind == MATCH_SET)
+		m->set = value;
+	else if (kind == MATCH_IPSEC)
+		m->reqid = value;
+	else if (kind == MATCH_FAMILY)
+		m->family = (sa_family_t)value;
+	else if (kind == MATCH_L4PROTO)
+		m->proto = (uint8_t)value;
+	else
+		m->port = (uint16_t)value;
+	return rule;
+}
+
+struct rule *rules_match_link(struct rule *rule, enum match_kind kind, const struct tunnel *link)
+{
+	add_match(rule, kind)->link = *link;
+	return rule;
+}
+
+static struct raw *match_raw(struct rule *rule, int at, uint8_t len)
+{
+	struct raw *raw = &add_match(rule, MATCH_RAW)->raw;
+
+	raw->base = (enum raw_base)(at >> 8);
+	raw->at = (uint8_t)at;
+	raw->len = len;
+	return raw;
+}
+
+static struct raw *match_value(struct rule *rule, int at, uint8_t len, uint16_t value)
+{
+	static const uint16_t zero;
+	struct raw *raw = match_raw(rule, at, len);
+
+	raw->only = value;
+	/* An `only` of 0 is none. */
+	raw->values = &zero;
+	raw->values_len = 1;
+	return raw;
+}
+
+struct raw *rules_match_byte(struct rule *rule, int at, uint8_t value)
+{
+	return match_value(rule, at, 1, value);
+}
+
+struct raw *rules_match_word(struct rule *rule, int at, uint16_t value)
+{
+	return match_value(rule, at, 2, value);
+}
+
+void rules_match_none_of(struct rule *rule, int at, const uint16_t *values, uint8_t n)
+{
+	struct raw *raw = match_raw(rule, at, 1);
+
+	raw->values = values;
+	raw->values_len = n;
+	raw->differs = true;
+}
+
+void rules_match_other_port(struct rule *rule, int at)
+{
+	match_raw(rule, at, 2)->differs = true;
 }
 
 bool rules_has_set(const struct builder *b, const char *name, size_t *ret_index)
@@ -90,12 +177,9 @@ void rules_add_set(struct builder *b, unsigned int promise, bool count, enum ver
 {
 	size_t set;
 
-	if (rules_has_set(b, name, &set)) {
-		struct rule *r =
-			rules_counted(rules_add(b, promise, verdict, "%s", comment), count);
-
-		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
-	}
+	if (rules_has_set(b, name, &set))
+		rules_match(rules_counted(rules_add(b, promise, verdict, "%s", comment), count),
+			    MATCH_SET, set);
 }
 
 /* --- the rules, in the order of the promises --- */
@@ -124,7 +208,7 @@ static void add_kind_match(struct builder *b, struct rule *r)
 	size_t set;
 
 	if (rules_has_set(b, "tunnel_kind", &set))
-		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
+		rules_match(r, MATCH_SET, set);
 }
 
 /* rt ipsec exists VERDICT; ipsec out reqid 7 VERDICT */
@@ -142,7 +226,7 @@ static void add_ipsec(struct builder *b, unsigned int promise, bool count, enum 
 					    p->tunnels[i].name),
 				  count);
 		r->target = target;
-		rules_add_match(r, (struct match){ .kind = MATCH_IPSEC, .reqid = reqid });
+		rules_match(r, MATCH_IPSEC, reqid);
 	}
 }
 
@@ -158,8 +242,7 @@ void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum
 	if (rules_has_set(b, "tunnel", &set)) {
 		r = rules_counted(rules_add(b, promise, verdict, "through a tunnel"), count);
 		r->target = target;
-		rules_add_match(r, (struct match){ .kind = MATCH_SET, .set = set });
-		add_kind_match(b, r);
+		add_kind_match(b, rules_match(r, MATCH_SET, set));
 	}
 	for (size_t i = 0; i < p->tunnels_len; i++) {
 		if (!p->tunnels[i].prefix)
@@ -168,8 +251,7 @@ void rules_add_tunnels(struct builder *b, unsigned int promise, bool count, enum
 					    tunnel_format(&p->tunnels[i], text)),
 				  count);
 		r->target = target;
-		rules_add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->tunnels[i] });
-		add_kind_match(b, r);
+		add_kind_match(b, rules_match_link(r, MATCH_OIFNAME, &p->tunnels[i]));
 	}
 	/* No frame is transformed any more. */
 	if (b->rs->family == FAMILY_INET)
@@ -182,11 +264,11 @@ void rules_add_insides(struct builder *b, bool count)
 	char text[POLICY_TEXT];
 	struct rule *r;
 
-	if (b->rs->family == FAMILY_INET) {
-		/* oif "lo" */
-		r = rules_counted(rules_add(b, 2, VERDICT_ACCEPT, "stays on the host"), count);
-		rules_add_match(r, (struct match){ .kind = MATCH_OIF_LO });
-	}
+	/* oif "lo" */
+	if (b->rs->family == FAMILY_INET)
+		rules_match(rules_counted(rules_add(b, 2, VERDICT_ACCEPT, "stays on the host"),
+					  count),
+			    MATCH_OIF_LO, 0);
 	/* oifname @inside */
 	rules_add_set(b, 2, count, VERDICT_ACCEPT, "inside", "stays on the host, in a guest");
 	for (size_t i = 0; i < p->insides_len; i++) {
@@ -195,7 +277,7 @@ void rules_add_insides(struct builder *b, bool count)
 		r = rules_counted(rules_add(b, 2, VERDICT_ACCEPT, "stays on the host, inside %s",
 					    tunnel_format(&p->insides[i], text)),
 				  count);
-		rules_add_match(r, (struct match){ .kind = MATCH_OIFNAME, .link = p->insides[i] });
+		rules_match_link(r, MATCH_OIFNAME, &p->insides[i]);
 	}
 }
 
@@ -243,8 +325,7 @@ void rules_add_ports(struct builder *b, const char *target)
 					   b->policy->ports[i]);
 
 		r->target = target;
-		rules_add_match(r,
-				(struct match){ .kind = MATCH_DPORT, .port = b->policy->ports[i] });
+		rules_match(r, MATCH_DPORT, b->policy->ports[i]);
 	}
 }
 
@@ -261,8 +342,7 @@ void rules_add_rejects(struct builder *b, const char *comment)
 		struct rule *r =
 			rules_counted(rules_add(b, 7, rejects[i].verdict, "%s", comment), true);
 
-		rules_add_match(r,
-				(struct match){ .kind = MATCH_L4PROTO, .proto = rejects[i].proto });
+		rules_match(r, MATCH_L4PROTO, rejects[i].proto);
 	}
 }
 
@@ -294,14 +374,12 @@ struct rule *rules_add_other_port(struct builder *b, enum verdict verdict)
 {
 	char ports[RULESET_TEXT] = "";
 	size_t at = 0;
-	struct rule *r;
 
 	for (size_t i = 0; i < b->policy->ports_len; i++)
 		at += (size_t)snprintf(ports + at, sizeof(ports) - at, "%s%u", i ? "," : "",
 				       b->policy->ports[i]);
-	r = rules_add(b, 1, verdict, "any port but %s", ports);
-	rules_add_match(r, (struct match){ .kind = MATCH_OTHER_DPORT });
-	return r;
+	return rules_match(rules_add(b, 1, verdict, "any port but %s", ports), MATCH_OTHER_DPORT,
+			   0);
 }
 
 /*
@@ -329,7 +407,7 @@ void rules_add_protocols(struct builder *b)
 					   proto_format(protos[i]));
 
 		r->target = "verdict";
-		rules_add_match(r, (struct match){ .kind = MATCH_L4PROTO, .proto = protos[i] });
+		rules_match(r, MATCH_L4PROTO, protos[i]);
 	}
 }
 
@@ -339,13 +417,12 @@ void rules_add_fragments(struct builder *b, bool sound)
 	static const enum match_kind kinds[] = { MATCH_LATER_FRAG4, MATCH_LATER_FRAG6 };
 
 	for (size_t i = 0; i < 2; i++) {
-		struct rule *r = rules_add(b, 9, VERDICT_GOTO, "a later fragment has no port");
+		struct rule *r = rules_add_goto(b, 9, "fragment", "a later fragment has no port");
 
-		r->target = "fragment";
-		rules_add_match(r, (struct match){ .kind = kinds[i] });
+		rules_match(r, kinds[i], 0);
 		/* An IPv6 header has to be sound for its fragment header to be found. */
 		if (sound && kinds[i] == MATCH_LATER_FRAG4)
-			rules_add_match(r, (struct match){ .kind = MATCH_ANY_L4PROTO });
+			rules_match(r, MATCH_ANY_L4PROTO, 0);
 	}
 }
 
@@ -372,68 +449,4 @@ void rules_add_approved_chains(struct builder *b)
 		return;
 	rules_add_chain(b, "approved_early", HOOK_NONE);
 	rules_add_resolvers(b, 4, false);
-}
-
-/* --- bytes at fixed places --- */
-
-struct match rules_raw(enum raw_base base, int at, uint8_t len, const uint16_t *value)
-{
-	return (struct match){ .kind = MATCH_RAW,
-			       .raw = { .base = base,
-					.at = (uint8_t)at,
-					.len = len,
-					.values = value,
-					.values_len = 1 } };
-}
-
-struct match rules_raw_none_of(enum raw_base base, int at, const uint16_t *values, uint8_t n)
-{
-	struct match m = rules_raw(base, at, 1, values);
-
-	m.raw.values_len = n;
-	m.raw.differs = true;
-	return m;
-}
-
-struct match rules_raw_masked(enum raw_base base, int at, uint8_t len, uint16_t mask,
-			      const uint16_t *value)
-{
-	struct match m = rules_raw(base, at, len, value);
-
-	m.raw.mask = mask;
-	return m;
-}
-
-/* Any port but the guarded ones, two bytes behind `at`. */
-struct match rules_raw_other_port(enum raw_base base, int at)
-{
-	struct match m = rules_raw(base, at + 2, 2, NULL);
-
-	m.raw.differs = true;
-	return m;
-}
-
-/* A port, two bytes behind `at`. */
-struct match rules_raw_port(enum raw_base base, int at, uint16_t port)
-{
-	struct match m = rules_raw(base, at + 2, 2, NULL);
-
-	m.raw.only = port;
-	return m;
-}
-
-void rules_add_drop(struct builder *b, const char *comment)
-{
-	rules_counted(rules_add(b, 11, VERDICT_DROP, "%s", comment), true);
-}
-
-void rules_add_goto(struct builder *b, struct match first, const struct match *second,
-		    const char *target, const char *comment)
-{
-	struct rule *r = rules_add(b, 11, VERDICT_GOTO, "%s", comment);
-
-	r->target = target;
-	rules_add_match(r, first);
-	if (second)
-		rules_add_match(r, *second);
 }

@@ -32,8 +32,20 @@ void rules_add_rejects(struct builder *b, const char *comment);
 /* A rule at the end of the chain begun last; its comment is "S<promise> ...".  Never NULL. */
 struct rule *__attribute__((format(printf, 4, 5)))
 rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const char *comment, ...);
-void rules_add_match(struct rule *rule, struct match match);
 struct rule *rules_counted(struct rule *rule, bool yes);
+
+/* S7, S9, S11: a counted drop; goto TARGET. */
+struct rule *rules_add_drop(struct builder *b, unsigned int promise, const char *comment);
+struct rule *rules_add_goto(struct builder *b, unsigned int promise, const char *target,
+			    const char *comment);
+
+/*
+ * One more match of a rule, RULE_MAX_MATCHES in all; they return the rule.  The
+ * value is that of the kind: a port, a protocol, a family, a type, a set's index, a
+ * reqid; 0 for those that have none.
+ */
+struct rule *rules_match(struct rule *rule, enum match_kind kind, uint32_t value);
+struct rule *rules_match_link(struct rule *rule, enum match_kind kind, const struct tunnel *link);
 
 /* Whether the ruleset has this set, and which it is. */
 bool rules_has_set(const struct builder *b, const char *name, size_t *ret_index);
@@ -80,22 +92,17 @@ void rules_add_fragments(struct builder *b, bool sound);
 /* Mode both, behind a tunnel's name: only approved resolvers. */
 void rules_add_approved_chains(struct builder *b);
 
+/* A place of the frame: AT_NH + 9 is nft's @nh,72,8 as a byte and @nh,72,16 as a word. */
+enum { AT_LL = RAW_LINK << 8, AT_NH = RAW_NETWORK << 8, AT_TH = RAW_TRANSPORT << 8 };
+
 /*
- * Bytes of the frame at a place: one or two that are equal to a value, which has
- * to be static; none of some; equal but for the bits of a mask.
+ * One more match, of bytes at a place: a byte, or a word of two, that is equal to a
+ * value; a byte that is none of some, which have to be static; a word that is no
+ * guarded port.  The caller may set mask and differs of the first two.
  */
-struct match rules_raw(enum raw_base base, int at, uint8_t len, const uint16_t *value);
-struct match rules_raw_none_of(enum raw_base base, int at, const uint16_t *values, uint8_t n);
-struct match rules_raw_masked(enum raw_base base, int at, uint8_t len, uint16_t mask,
-			      const uint16_t *value);
-
-/* The port of a transport header at a place: any but the guarded ones; this one. */
-struct match rules_raw_other_port(enum raw_base base, int at);
-struct match rules_raw_port(enum raw_base base, int at, uint16_t port);
-
-/* S11: a counted drop; FIRST [SECOND] goto TARGET. */
-void rules_add_drop(struct builder *b, const char *comment);
-void rules_add_goto(struct builder *b, struct match first, const struct match *second,
-		    const char *target, const char *comment);
+struct raw *rules_match_byte(struct rule *rule, int at, uint8_t value);
+struct raw *rules_match_word(struct rule *rule, int at, uint16_t value);
+void rules_match_none_of(struct rule *rule, int at, const uint16_t *values, uint8_t n);
+void rules_match_other_port(struct rule *rule, int at);
 
 #endif
