@@ -9,52 +9,20 @@
 
 #define KERNEL_ENOTSUPP 524 /* beside EOPNOTSUPP, include/linux/errno.h */
 
+/* A chain; one without a hook has a rule in it. */
 static const struct probe {
-	enum family family;
-	struct chain chain;
-	struct rule rule; /* without a verdict that means anything: a chain alone */
-	bool has_rule;
+	char chain[10];
+	uint8_t family;	      /* enum family */
+	uint8_t hook;	      /* enum hook */
+	uint8_t match, value; /* enum match_kind; AF_*, of MATCH_FAMILY, with meta l4proto udp */
+	uint8_t verdict;      /* enum verdict */
 } probes[] = {
-	[FWPROBE_DEFRAG4] = {
-		.chain = { .name = "defrag4" },
-		.rule = { .matches = { { .kind = MATCH_FAMILY, .family = AF_INET },
-				       { .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
-			  .matches_len = 2,
-			  .verdict = VERDICT_TPROXY4 },
-		.has_rule = true,
-	},
-	[FWPROBE_DEFRAG6] = {
-		.chain = { .name = "defrag6" },
-		.rule = { .matches = { { .kind = MATCH_FAMILY, .family = AF_INET6 },
-				       { .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
-			  .matches_len = 2,
-			  .verdict = VERDICT_TPROXY6 },
-		.has_rule = true,
-	},
-	[FWPROBE_CONNTRACK] = {
-		.chain = { .name = "conntrack" },
-		.rule = { .matches = { { .kind = MATCH_CT_INVALID } },
-			  .matches_len = 1,
-			  .verdict = VERDICT_RETURN },
-		.has_rule = true,
-	},
-	/* Every namespace has a loopback device, and nothing is committed. */
-	[FWPROBE_EGRESS] = {
-		.family = FAMILY_NETDEV,
-		.chain = { .name = "egress", .hook = HOOK_EGRESS, .device = "lo" },
-	},
-	[FWPROBE_BRIDGE] = {
-		.family = FAMILY_BRIDGE,
-		.chain = { .name = "forward", .hook = HOOK_FORWARD },
-	},
-	[FWPROBE_ROUTE] = {
-		.family = FAMILY_NETDEV,
-		.chain = { .name = "route" },
-		.rule = { .matches = { { .kind = MATCH_ROUTED } },
-			  .matches_len = 1,
-			  .verdict = VERDICT_RETURN },
-		.has_rule = true,
-	},
+	[FWPROBE_DEFRAG4] = { "defrag4", .match = MATCH_FAMILY, AF_INET, VERDICT_TPROXY4 },
+	[FWPROBE_DEFRAG6] = { "defrag6", .match = MATCH_FAMILY, AF_INET6, VERDICT_TPROXY6 },
+	[FWPROBE_CONNTRACK] = { "conntrack", .match = MATCH_CT_INVALID, 0, VERDICT_RETURN },
+	[FWPROBE_EGRESS] = { "egress", FAMILY_NETDEV, HOOK_EGRESS },
+	[FWPROBE_BRIDGE] = { "forward", FAMILY_BRIDGE, HOOK_FORWARD },
+	[FWPROBE_ROUTE] = { "route", FAMILY_NETDEV, HOOK_NONE, MATCH_ROUTED, 0, VERDICT_RETURN },
 };
 
 /* One bit for each part. */
@@ -63,13 +31,21 @@ static const struct probe {
 static void add_probe(struct fwtxn *t, const struct probe *probe, bool with_table)
 {
 	const struct ruleset rs = { .family = probe->family };
+	/* Every namespace has a loopback device, and nothing is committed. */
+	const struct chain chain = { .name = probe->chain,
+				     .hook = probe->hook,
+				     .device = probe->hook == HOOK_EGRESS ? "lo" : NULL };
+	const struct rule rule = { .matches = { { .kind = probe->match, .family = probe->value },
+						{ .kind = MATCH_L4PROTO, .proto = IPPROTO_UDP } },
+				   .matches_len = probe->match == MATCH_FAMILY ? 2 : 1,
+				   .verdict = probe->verdict };
 
 	t->family = probe->family;
 	if (with_table)
 		fwtxn_add_table(t, 0);
-	fwtxn_add_chain(t, &probe->chain);
-	if (probe->has_rule)
-		fwtxn_add_rule(t, &rs, &probe->chain, &probe->rule);
+	fwtxn_add_chain(t, &chain);
+	if (probe->hook == HOOK_NONE)
+		fwtxn_add_rule(t, &rs, &chain, &rule);
 }
 
 /* Some parts, or just a table, in a transaction without an end. */
