@@ -212,6 +212,23 @@ static json_object *watcher_json(const struct watch_status *w)
 	return o;
 }
 
+static json_object *blocked_json(const struct status *st)
+{
+	json_object *list = json_object_new_array();
+
+	for (size_t i = 0; i < st->blocked_len; i++) {
+		const struct fwblocked *b = &st->blocked[i];
+		json_object *o = json_object_new_object();
+
+		add_string(o, "link", b->link);
+		add_number(o, "port", b->port);
+		add_number(o, "packets", b->packets);
+		add_number(o, "bytes", b->bytes);
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
 void cmd_json_status(const struct status *st)
 {
 	static const char *const owners[] = {
@@ -244,6 +261,7 @@ void cmd_json_status(const struct status *st)
 		json_object_object_add(counters, c->name, o);
 	}
 	json_object_object_add(root, "counters", counters);
+	json_object_object_add(root, "blocked", blocked_json(st));
 	for (size_t i = 0; i < st->warnings_len; i++) {
 		json_object *o = json_object_new_object();
 

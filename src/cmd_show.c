@@ -7,6 +7,7 @@
 #include "apply.h"
 #include "cmd.h"
 #include "cmd_json.h"
+#include "cmd_prometheus.h"
 #include "fwsock.h"
 #include "log.h"
 #include "lookup.h"
@@ -190,6 +191,18 @@ static void print_redirects(const struct policy *p)
 	}
 }
 
+static void print_blocked(const struct status *st)
+{
+	char link[IFNAMSIZ];
+
+	for (size_t i = 0; i < st->blocked_len; i++) {
+		const struct fwblocked *b = &st->blocked[i];
+
+		printf("blocked   %-15s port %-5u %" PRIu64 " packets, %" PRIu64 " bytes\n",
+		       text_quotable(b->link, link, sizeof(link)), b->port, b->packets, b->bytes);
+	}
+}
+
 static void print_status(const struct status *st)
 {
 	const struct policy *p = &st->policy;
@@ -221,6 +234,7 @@ static void print_status(const struct status *st)
 			printf("%-9s %-24s %" PRIu64 " packets, %" PRIu64 " bytes\n", c->name,
 			       counter_meaning(c->name), c->packets, c->bytes);
 		}
+		print_blocked(st);
 	}
 	for (size_t i = 0; i < st->warnings_len; i++)
 		printf("warning   %s\n", st->warnings[i].text);
@@ -232,10 +246,15 @@ int cmd_status(const struct cmdline *cl)
 	struct rundir rundir = { .dir_fd = -1, .lock_fd = -1 };
 	struct fwsock fs = { 0 };
 	struct status st;
-	int err = rundir_open_read(&rundir, cl->run_dir, text);
-	const bool has_dir = !err;
-	int status = CMD_EXIT_FAILED;
+	int status = CMD_EXIT_FAILED, err;
+	bool has_dir;
 
+	if (cl->json && cl->prometheus) {
+		log_error("status: --json and --prometheus, expected one of them");
+		return CMD_EXIT_USAGE;
+	}
+	err = rundir_open_read(&rundir, cl->run_dir, text);
+	has_dir = !err;
 	if (err && err != -ENOENT) {
 		log_error("%s", text);
 		return CMD_EXIT_FAILED;
@@ -251,6 +270,8 @@ int cmd_status(const struct cmdline *cl)
 	} else {
 		if (cl->json)
 			cmd_json_status(&st);
+		else if (cl->prometheus)
+			cmd_prometheus_status(&st);
 		else
 			print_status(&st);
 		status = status_is_guarded(&st) ? CMD_EXIT_DONE : CMD_EXIT_NOT_GUARDED;

@@ -19,13 +19,17 @@ bool diff_wants_set(const struct diff *d, const char *name)
 	return false;
 }
 
-static bool looks_into(const struct chain *chain, size_t set)
+static bool looks_into(const struct chain *chain, size_t set, bool counts)
 {
-	for (size_t i = 0; i < chain->rules_len; i++)
-		for (size_t k = 0; k < chain->rules[i].matches_len; k++)
-			if (chain->rules[i].matches[k].kind == MATCH_SET &&
-			    chain->rules[i].matches[k].set == set)
+	for (size_t i = 0; i < chain->rules_len; i++) {
+		const struct rule *r = &chain->rules[i];
+
+		if (r->verdict == VERDICT_COUNT && counts)
+			return true;
+		for (size_t k = 0; k < r->matches_len; k++)
+			if (r->matches[k].kind == MATCH_SET && r->matches[k].set == set)
 				return true;
+	}
 	return false;
 }
 
@@ -188,7 +192,7 @@ void diff_judge_sets(struct diff *d)
 
 		if (!have)
 			d->sets[i] = CHANGE_ADD;
-		else if (have->odd || have->flags != (want->timed ? NFT_SET_TIMEOUT : 0) ||
+		else if (have->odd || have->flags != fwtxn_set_flags(want) ||
 			 have->key_len != want->key_len || have->key_type != fwtxn_key_type(want) ||
 			 lasts_otherwise(have, want))
 			d->sets[i] = CHANGE_REMAKE;
@@ -200,6 +204,6 @@ void diff_judge_sets(struct diff *d)
 	for (size_t i = 0; i < d->want->sets_len; i++)
 		for (size_t c = 0; c < d->chains_len; c++)
 			if (d->sets[i] == CHANGE_REMAKE && d->chains[c].change == CHANGE_NONE &&
-			    looks_into(&d->chains[c].chain, i))
+			    looks_into(&d->chains[c].chain, i, d->want->sets[i].counts))
 				d->chains[c].change = CHANGE_REFILL;
 }

@@ -214,7 +214,7 @@ static void load_field(struct fwexpr *fx, enum field field, uint32_t dreg)
 }
 
 /* What has to be so for a field to be there. */
-static void requires(struct fwexpr *fx, enum field field)
+static void require_field(struct fwexpr *fx, enum field field)
 {
 	const uint16_t ether = ARPHRD_ETHER;
 
@@ -228,15 +228,19 @@ static void requires(struct fwexpr *fx, enum field field)
 	}
 }
 
+static void load_key(struct fwexpr *fx, const struct set *set)
+{
+	for (size_t i = 0; i < set->fields_len; i++)
+		require_field(fx, set->fields[i]);
+	for (size_t i = 0; i < set->fields_len; i++)
+		load_field(fx, set->fields[i], register_at(set_field_offset(set, i)));
+}
+
 static void lookup(struct fwexpr *fx, const struct set *set)
 {
 	struct nftnl_expr *e;
 
-	for (size_t i = 0; i < set->fields_len; i++)
-	requires(fx, set->fields[i]);
-	for (size_t i = 0; i < set->fields_len; i++)
-		load_field(fx, set->fields[i], register_at(set_field_offset(set, i)));
-
+	load_key(fx, set);
 	e = add_expr(fx, "lookup");
 	if (!e)
 		return;
@@ -539,6 +543,33 @@ static void add_stamp(struct fwexpr *fx)
 	nftnl_expr_set_u32(e, NFTNL_EXPR_META_SREG, NFT_REG_1);
 }
 
+/* The element of the packet's key counts it; the kernel makes it where there is none. */
+static void add_count(struct fwexpr *fx, const struct set *set)
+{
+	struct nftnl_expr *e, *counter;
+
+	if (!set) {
+		fx->err = fx->err ?: -EINVAL; /* there is none in a ruleset without sets */
+		return;
+	}
+	load_key(fx, set);
+	e = add_expr(fx, "dynset");
+	if (!e)
+		return;
+	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_SREG_KEY, NFT_REG_1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
+	set_str(fx, e, NFTNL_EXPR_DYNSET_SET_NAME, set->name);
+	counter = nftnl_expr_alloc("counter");
+	if (!counter) {
+		fx->err = fx->err ?: -ENOMEM;
+		return;
+	}
+	/* Owned by the other from here on. */
+	nftnl_expr_set_u64(counter, NFTNL_EXPR_CTR_PACKETS, 0);
+	nftnl_expr_set_u64(counter, NFTNL_EXPR_CTR_BYTES, 0);
+	nftnl_expr_set(e, NFTNL_EXPR_DYNSET_EXPR, counter, 0);
+}
+
 static void add_end(struct fwexpr *fx, int verdict, const char *target)
 {
 	struct nftnl_expr *e = add_expr(fx, "immediate");
@@ -657,6 +688,9 @@ static void add_verdict(struct fwexpr *fx, const struct ruleset *rs, const struc
 	case VERDICT_REDIRECT:
 		(void)add_expr(fx, "redir");
 		break;
+	case VERDICT_COUNT:
+		add_count(fx, ruleset_set(rs, RULESET_BLOCKED));
+		break;
 	case VERDICT_STAMP:
 		add_stamp(fx);
 		break;
@@ -747,11 +781,18 @@ struct format {
 
 static int format_expr(struct nftnl_expr *e, void *data)
 {
+	static const char none[] = " timeout 0ms";
 	struct format *f = data;
+	char *no_timeout;
 
 	/* Somebody's longer expression is cut short, which is as unlike ours as the whole. */
 	if (nftnl_expr_snprintf(f->buf, sizeof(f->buf), e, NFTNL_OUTPUT_DEFAULT, 0) < 0)
 		f->buf[0] = '\0';
+	/* The kernel gives it back, and takes it for timed sets alone (nft_dynset_init()). */
+	no_timeout = strstr(f->buf, none);
+	if (no_timeout)
+		memmove(no_timeout, no_timeout + strlen(none),
+			strlen(no_timeout + strlen(none)) + 1);
 	fprintf(f->out, "[%s %s]", nftnl_expr_get_str(e, NFTNL_EXPR_NAME), f->buf);
 	return 0;
 }

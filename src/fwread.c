@@ -433,8 +433,11 @@ static int read_table(struct fwsock *fs, struct reading *rd, enum family family,
 	int err =
 		dump_parts(fs, rd, fwexpr_family(family), parts, sizeof(parts) / sizeof(parts[0]));
 
+	/* What the kernel itself puts into sets is fwblocked's. */
 	for (size_t i = 0; elems && !err && i < table->sets_len; i++)
-		err = dump_elems(fs, rd, family, &table->sets[i]);
+		err = table->sets[i].flags & NFT_SET_EVAL ?
+			      0 :
+			      dump_elems(fs, rd, family, &table->sets[i]);
 	return err;
 }
 

@@ -271,6 +271,11 @@ void fwtxn_del_object(struct fwtxn *t, const char *name, uint32_t type)
 	end_message(t, nlh);
 }
 
+uint32_t fwtxn_set_flags(const struct set *set)
+{
+	return (set->timed ? NFT_SET_TIMEOUT : 0) | (set->counts ? NFT_SET_EVAL : 0);
+}
+
 uint32_t fwtxn_key_type(const struct set *set)
 {
 	/* enum datatypes in nftables' include/datatype.h: fixed, as kernels carry them around */
@@ -312,17 +317,23 @@ void fwtxn_add_set(struct fwtxn *t, const struct set *set)
 {
 	struct nlmsghdr *nlh =
 		begin_message(t, NFT_MSG_NEWSET, NLM_F_CREATE, MESSAGE_ROOM, "set %s", set->name);
+	struct nlattr *desc;
 
 	if (!nlh)
 		return;
 	mnl_attr_put_strz(nlh, NFTA_SET_TABLE, t->table);
 	mnl_attr_put_strz(nlh, NFTA_SET_NAME, set->name);
-	mnl_attr_put_u32(nlh, NFTA_SET_FLAGS, htonl(set->timed ? NFT_SET_TIMEOUT : 0));
+	mnl_attr_put_u32(nlh, NFTA_SET_FLAGS, htonl(fwtxn_set_flags(set)));
 	mnl_attr_put_u32(nlh, NFTA_SET_KEY_TYPE, htonl(fwtxn_key_type(set)));
 	mnl_attr_put_u32(nlh, NFTA_SET_KEY_LEN, htonl((uint32_t)set->key_len));
 	/* The kernel wants a number to know new sets by; ours are known by their names. */
 	mnl_attr_put_u32(nlh, NFTA_SET_ID, htonl(t->seq));
 	put_byte_order(nlh, set);
+	if (set->counts) {
+		desc = mnl_attr_nest_start(nlh, NFTA_SET_DESC);
+		mnl_attr_put_u32(nlh, NFTA_SET_DESC_SIZE, htonl(RULESET_MAX_BLOCKED));
+		mnl_attr_nest_end(nlh, desc);
+	}
 	end_message(t, nlh);
 }
 

@@ -88,6 +88,9 @@ const char *fwtxn_chain_type(enum hook hook);
 /* nf_tables' number for a set's key type (nft's datatype.h: 6 bits a field). */
 uint32_t fwtxn_key_type(const struct set *set);
 
+/* NFT_SET_* of a set. */
+uint32_t fwtxn_set_flags(const struct set *set);
+
 /*
  * Send the transaction.  With a generation other than 0 the kernel takes it
  * only if no commit came between (-ERESTART; read again and build anew).

@@ -25,6 +25,14 @@ void rulesets_fini(struct ruleset rulesets[FAMILIES])
 		ruleset_fini(&rulesets[f]);
 }
 
+const struct set *ruleset_set(const struct ruleset *rs, const char *name)
+{
+	for (size_t i = 0; i < rs->sets_len; i++)
+		if (!strcmp(rs->sets[i].name, name))
+			return &rs->sets[i];
+	return NULL;
+}
+
 size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,
 			  const uint16_t **ret_values)
 {

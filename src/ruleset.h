@@ -122,6 +122,7 @@ enum verdict {
 	VERDICT_DNAT,	      /* dnat ip to ADDR:PORT */
 	VERDICT_REDIRECT,     /* redirect: to this host */
 	VERDICT_MASQUERADE,   /* masquerade */
+	VERDICT_COUNT,	      /* update @blocked { oifname . th dport counter }, and on */
 	VERDICT_STAMP,	      /* meta priority set RULESET_STAMP, and on to the next rule */
 	VERDICT_NO_OFFLOAD,   /* ct expectation set RULESET_NO_OFFLOAD, and on to the next rule */
 };
@@ -207,6 +208,9 @@ struct ruleset {
 #define RULESET_OFFLOAD_PRIORITY (-300)
 #define RULESET_SNAT_PRIORITY	 100
 #define RULESET_FRAME_PRIORITY	 400
+
+/* The set of this name, or NULL. */
+const struct set *ruleset_set(const struct ruleset *rs, const char *name);
 
 /* What the bytes of a MATCH_RAW are compared with; returns how many. */
 size_t ruleset_raw_values(const struct ruleset *rs, const struct raw *raw,

@@ -76,7 +76,11 @@ static void print_set(const struct set *set, FILE *out)
 	fprintf(out, "\tset %s {\n\t\ttype ", set->name);
 	for (size_t i = 0; i < set->fields_len; i++)
 		fprintf(out, "%s%s", i ? " . " : "", fields[set->fields[i]].type);
-	fputs(set->timed ? "\n\t\tflags timeout\n" : "\n", out);
+	fputc('\n', out);
+	if (set->counts)
+		fprintf(out, "\t\tsize %u\n\t\tflags dynamic\n", RULESET_MAX_BLOCKED);
+	if (set->timed)
+		fputs("\t\tflags timeout\n", out);
 	for (size_t e = 0; e < set->elems_len; e++) {
 		fputs(e ? ",\n\t\t\t     " : "\t\telements = { ", out);
 		for (size_t i = 0; i < set->fields_len; i++) {
@@ -269,6 +273,9 @@ static void print_verdict(const struct ruleset *rs, const struct rule *rule, FIL
 		break;
 	case VERDICT_REDIRECT:
 		fputs("redirect", out);
+		break;
+	case VERDICT_COUNT:
+		fputs("update @" RULESET_BLOCKED " { oifname . th dport counter }", out);
 		break;
 	case VERDICT_STAMP:
 		fputs("meta priority set " RULESET_STAMP_TEXT, out);

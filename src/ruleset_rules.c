@@ -329,6 +329,19 @@ void rules_add_ports(struct builder *b, const char *target)
 	}
 }
 
+/* Frames are counted apart: the same verdict, at another place (S11). */
+static unsigned int blocking_promise(const struct builder *b)
+{
+	return b->rs->family == FAMILY_INET ? 7 : 11;
+}
+
+/* Where a packet shows its port and its last link: a packet counts once. */
+static void add_count(struct builder *b)
+{
+	/* update @blocked { oifname . th dport counter } */
+	rules_add(b, blocking_promise(b), VERDICT_COUNT, "counted by link and port");
+}
+
 void rules_add_rejects(struct builder *b, const char *comment)
 {
 	static const struct {
@@ -337,6 +350,7 @@ void rules_add_rejects(struct builder *b, const char *comment)
 	} rejects[] = { { IPPROTO_TCP, VERDICT_REJECT_RESET },
 			{ IPPROTO_UDP, VERDICT_REJECT_ADMIN } };
 
+	add_count(b);
 	for (size_t i = 0; i < 2; i++) {
 		/* meta l4proto tcp reject with tcp reset; meta l4proto udp reject with icmpx admin-prohibited */
 		struct rule *r =
@@ -344,12 +358,6 @@ void rules_add_rejects(struct builder *b, const char *comment)
 
 		rules_match(r, MATCH_L4PROTO, rejects[i].proto);
 	}
-}
-
-/* Frames are counted apart: the same verdict, at another place (S11). */
-static unsigned int blocking_promise(const struct builder *b)
-{
-	return b->rs->family == FAMILY_INET ? 7 : 11;
 }
 
 void rules_add_log(struct builder *b)
@@ -364,6 +372,7 @@ void rules_add_verdict_chain(struct builder *b, bool count)
 	rules_add_chain(b, "verdict", HOOK_NONE);
 	rules_add_allowances(b, count);
 	rules_add_log(b);
+	add_count(b);
 	/* drop */
 	rules_counted(rules_add(b, blocking_promise(b), VERDICT_DROP, "any other name traffic"),
 		      true);

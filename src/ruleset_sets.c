@@ -330,6 +330,13 @@ static void fill_pause(struct filler *f)
 	use_set(f, "pause", 1, f->family == FAMILY_INET ? nfproto : protocol)->timed = true;
 }
 
+static void fill_blocked(struct filler *f)
+{
+	static const enum field fields[] = { FIELD_OIFNAME, FIELD_DPORT };
+
+	use_set(f, RULESET_BLOCKED, 2, fields)->counts = true;
+}
+
 int ruleset_pause_sets(struct set *sets, size_t n, uint64_t left_ms, bool lapsing)
 {
 	static const uint8_t nfprotos[] = { PROTO_IPV4, PROTO_IPV6 };
@@ -371,6 +378,7 @@ int ruleset_build_sets(enum family family, const struct policy *p, const struct 
 	fill_resolvers(&f);
 	fill_lan(&f);
 	fill_pause(&f);
+	fill_blocked(&f);
 	for (size_t i = 0; i < f.sets_len; i++) {
 		struct set *set = &f.sets[i];
 

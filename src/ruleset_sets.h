@@ -21,6 +21,10 @@ const char *family_format(enum family family);
 
 #define RULESET_MAX_SETS 32
 
+/* Blocked packets by link and port; of more the kernel counts no more. */
+#define RULESET_BLOCKED	    "blocked"
+#define RULESET_MAX_BLOCKED 1024
+
 /* The fields a set's key is made of, in the order they are written. */
 enum field {
 	FIELD_OIFNAME,	/* 16 bytes, padded with zeros */
@@ -51,6 +55,7 @@ struct set {
 	bool timed;	     /* its elements go by themselves */
 	uint64_t timeout_ms; /* of a timed set's elements, from now */
 	bool lapsing;	     /* they were to be gone a moment ago */
+	bool counts;	     /* its elements are the kernel's, which counts by them */
 };
 
 /* Addresses of resolvers that have been seen inside a tunnel (design.md section 4). */
@@ -72,7 +77,7 @@ size_t set_field_offset(const struct set *set, size_t i);
  * `ns` may be NULL for table inet; for those of frames it tells which links stand
  * below others: what was approved on those is approved here.
  * 0, or -ENOMEM; in both cases *ret_len sets are there, whose elements the
- * caller frees.  The set "pause" is always among them, and empty, and so may be "bonded" and "stacked".
+ * caller frees.  The sets "pause" and "blocked" are always among them, and empty, and so may be "bonded" and "stacked".
  */
 int ruleset_build_sets(enum family family, const struct policy *p, const struct pins *pins,
 		       const struct netstate *ns, struct set ret_sets[RULESET_MAX_SETS],

@@ -15,6 +15,7 @@
 #include "clock.h"
 #include "control.h"
 #include "frames.h"
+#include "fwblocked.h"
 #include "fwdecode.h"
 #include "fwlate.h"
 #include "fwprobe.h"
@@ -609,7 +610,9 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 
 	judge_state(tables, st);
 	read_counters(tables, st);
-	err = read_routes(s, st);
+	err = fwblocked_read(fs, tables, &st->blocked, &st->blocked_len);
+	if (!err)
+		err = read_routes(s, st);
 	if (!err)
 		err = read_links(tables, st);
 	if (err)
@@ -710,5 +713,6 @@ void status_fini(struct status *st)
 	netstate_fini(&st->net);
 	free(st->resolvers);
 	free(st->links);
+	free(st->blocked);
 	*st = (struct status){ 0 };
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "config.h"
+#include "fwblocked.h"
 #include "netstate.h"
 #include "policy.h"
 #include "watch_status.h"
@@ -102,6 +103,8 @@ struct status {
 	struct status_resolver *resolvers; /* owned; one for each of the policy's */
 	struct status_counter counters[STATUS_MAX_COUNTERS];
 	size_t counters_len;
+	struct fwblocked *blocked; /* owned; what S7 and S11 blocked, by link and port */
+	size_t blocked_len;
 	struct status_warning warnings[STATUS_MAX_WARNINGS];
 	size_t warnings_len; /* more than STATUS_MAX_WARNINGS are left out */
 };

@@ -193,8 +193,9 @@ def steps(guard):
 
     def read():
         """[(reason, {tunnels}, {resolvers})]"""
-        found = [line.rpartition(" ") for line in
-                 path.read_text(encoding="utf-8").splitlines()]
+        # A line that is being written is not there yet.
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+        found = [line.rpartition(" ") for line in whole.splitlines()]
         return [(reason, *told(json.loads(status)))
                 for status, _, reason in found]
 

@@ -330,7 +330,8 @@ static inline const struct rule *run_chain(const struct run *r, const char *name
 			all = is_matched(r, &rule->matches[m]);
 		if (all && rule->verdict == VERDICT_STAMP)
 			*r->stamps = true;
-		if (!all || rule->verdict == VERDICT_LOG || rule->verdict == VERDICT_STAMP)
+		if (!all || rule->verdict == VERDICT_LOG || rule->verdict == VERDICT_COUNT ||
+		    rule->verdict == VERDICT_STAMP)
 			continue;
 		if (rule->verdict == VERDICT_ACCEPT || rule->verdict == VERDICT_DROP)
 			return rule;

@@ -108,7 +108,7 @@ static inline struct fwtable table_of(const struct ruleset *rs)
 		const struct set *from = &rs->sets[i];
 		struct fwset *to = add_set(&t, from->name);
 
-		to->flags = from->timed ? NFT_SET_TIMEOUT : 0;
+		to->flags = fwtxn_set_flags(from);
 		to->key_type = fwtxn_key_type(from);
 		to->key_len = (uint32_t)from->key_len;
 		to->elems_len = from->elems_len;

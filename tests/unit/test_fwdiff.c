@@ -45,10 +45,11 @@ static void test_from_nothing(void **state)
 		"table leakguard\n"
 		"chain postrouting\nchain name_traffic\nchain verdict\nchain fragment\nchain defrag\n"
 		"counter S2\ncounter S3\ncounter S4\ncounter S5\ncounter S6\ncounter S7\ncounter S9\n"
-		"set tunnel\n1 elements into set tunnel\nset pause\n" ADD_HOOK("53") ADD_NAMES(
+		"set tunnel\n1 elements into set tunnel\nset pause\nset blocked\n" ADD_HOOK("53") ADD_NAMES(
 			"53") "rule \"S2 stays on the host\" of chain verdict\n"
 			      "rule \"S4 through a tunnel\" of chain verdict\n"
 			      "rule \"S6 in a pause that the user asked for\" of chain verdict\n"
+			      "rule \"S7 counted by link and port\" of chain verdict\n"
 			      "rule \"S7 any other name traffic\" of chain verdict\n"
 			      "rule \"S1 another protocol's\" of chain fragment\n"
 			      "rule \"S2 stays on the host\" of chain fragment\n"
@@ -80,11 +81,13 @@ static void test_policy_changes(void **state)
 		  "rule \"S5 approved resolver\" of chain verdict\n"
 		  "rule \"S5 approved resolver\" of chain verdict\n"
 		  "rule \"S6 in a pause that the user asked for\" of chain verdict\n"
+		  "rule \"S7 counted by link and port\" of chain verdict\n"
 		  "rule \"S7 any other name traffic\" of chain verdict\n" },
 		{ "resolver = 10.0.0.1\n", "",
 		  "rules of chain verdict\nremoval of set resolver4\n"
 		  "rule \"S2 stays on the host\" of chain verdict\n"
 		  "rule \"S6 in a pause that the user asked for\" of chain verdict\n"
+		  "rule \"S7 counted by link and port\" of chain verdict\n"
 		  "rule \"S7 any other name traffic\" of chain verdict\n" },
 		{ "ports = 53\n", "ports = 53,853\n",
 		  "rules of chain postrouting\nrules of chain name_traffic\n" ADD_HOOK("53,853")
@@ -231,6 +234,11 @@ static void make_set_odd(struct fwtable *t)
 	set_of(t, "resolver4")->flags = NFT_SET_TIMEOUT;
 }
 
+static void count_nothing(struct fwtable *t)
+{
+	set_of(t, "blocked")->flags = 0;
+}
+
 static void end_no_pause(struct fwtable *t)
 {
 	set_of(t, "pause")->flags = 0;
@@ -245,6 +253,7 @@ static void take_counter_away(struct fwtable *t)
 	"rule \"S2 stays on the host\" of chain verdict\n"                  \
 	"rule \"S5 approved resolver\" of chain verdict\n"                  \
 	"rule \"S6 in a pause that the user asked for\" of chain verdict\n" \
+	"rule \"S7 counted by link and port\" of chain verdict\n"           \
 	"rule \"S7 any other name traffic\" of chain verdict\n"
 #define REFILL_NAMES "rules of chain name_traffic\n" ADD_NAMES("53")
 #define REFILL_HOOK  "rules of chain postrouting\n" ADD_HOOK("53")
@@ -267,6 +276,8 @@ static void test_repairs(void **state)
 		{ "rules reordered", reorder_rules, REFILL_NAMES },
 		{ "foreign element", add_foreign_elem, "1 elements out of set resolver4\n" },
 		{ "emptied set", empty_set, "1 elements into set resolver4\n" },
+		{ "nothing is counted", count_nothing,
+		  "rules of chain verdict\nremoval of set blocked\nset blocked\n" REFILL_VERDICT },
 		{ "pause without an end", end_no_pause,
 		  "rules of chain verdict\nremoval of set pause\nset pause\n" REFILL_VERDICT },
 		{ "set of another kind", make_set_odd,

@@ -204,6 +204,7 @@ static void test_standin(void **state)
 	"rule \"S2 stays on the host\" of chain verdict\n"                  \
 	"rule \"S5 approved resolver\" of chain verdict\n"                  \
 	"rule \"S6 in a pause that the user asked for\" of chain verdict\n" \
+	"rule \"S7 counted by link and port\" of chain verdict\n"           \
 	"rule \"S7 any other name traffic\" of chain verdict\n"
 
 /* A timeout that every element of a set in the transaction has, 0 for none; -1: they differ. */

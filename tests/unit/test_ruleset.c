@@ -166,8 +166,8 @@ static void check_sets(const struct combination *c, const struct ruleset *rs)
 		const struct set *set = &rs->sets[i];
 
 		assert_row(set_named(rs, set->name) == set, c->text, "two sets %s", set->name);
-		assert_row(set->elems_len || set->timed || !strcmp(set->name, "bonded") ||
-				   !strcmp(set->name, "stacked"),
+		assert_row(set->elems_len || set->timed || set->counts ||
+				   !strcmp(set->name, "bonded") || !strcmp(set->name, "stacked"),
 			   c->text, "%s is empty", set->name);
 		assert_row((set->fields_len == 1 ||
 			    set->key_len == set_field_offset(set, set->fields_len)) &&
@@ -448,7 +448,7 @@ static void test_limits(void **state)
 	assert_int_equal(ruleset_build(&p, &pins, FRAGMENTS_DEFRAG, &rs), 0);
 	assert_int_equal(set_named(&rs, "resolver4")->elems_len, POLICY_MAX_RESOLVERS);
 	assert_int_equal(chain_named(&rs, "verdict")->rules_len,
-			 1 + POLICY_MAX_TUNNELS + 1 + 1 + 1);
+			 1 + POLICY_MAX_TUNNELS + 1 + 1 + 1 + 1);
 	ruleset_fini(&rs);
 	ruleset_fini(&rs); /* one of all zeros is fine */
 	policy_fini(&p);

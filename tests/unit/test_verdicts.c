@@ -148,6 +148,7 @@ static bool run_chain(const struct ruleset *rs, const char *name, const struct p
 			break;
 		case VERDICT_GOTO:
 			return run_chain(rs, r->target, p, ret_outcome);
+		case VERDICT_COUNT:
 		case VERDICT_LOG:
 			break;
 		case VERDICT_TPROXY4:
