@@ -72,7 +72,9 @@ TOOL	= src/gendoc.c
 OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers
 OWN_json    = cmd_json
 OWN_prometheus = cmd_prometheus
-OWN_check   = cmd_check nameservers check_system
+OWN_check   = cmd_check nameservers check_system check_servers check_resolved_conf \
+	      check_resolved check_pushed_text check_pushed check_guests check_ipv6 check_doh \
+	      check_report check_json check_lines check_file
 OWN_monitor = cmd_monitor
 KEPT	= $(foreach part,$(filter-out $(LEFT_OUT),$(PARTS)),$(OWN_$(part)))
 UNUSED	= $(patsubst %,src/%.c,$(filter-out $(KEPT),$(foreach part,$(LEFT_OUT),$(OWN_$(part)))))
