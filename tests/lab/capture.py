@@ -157,7 +157,8 @@ def _attach_filter(sock, program):
 
 
 class Capture:
-    """Packets arriving over one link of one namespace.
+    """Packets arriving over one link of one namespace; link None: over any,
+    also those that are yet to come.
 
     Use as a context manager. `packets` grows by collect() and by the lab's
     barrier(); it holds name traffic and sentinels only, unless `everything`.
@@ -167,12 +168,15 @@ class Capture:
         self.link, self.ports, self.packets = link, ports, []
         with namespace.inside():
             # SOCK_DGRAM: without link header, the same on veth and tun.
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            self.socket = socket.socket(
+                socket.AF_PACKET, socket.SOCK_DGRAM,
+                0 if link else socket.htons(ETH_P_ALL))
             self._enlarge_buffer()
             if not everything:
                 program = _name_filter((*ports, SENTINEL_PORT))
                 _attach_filter(self.socket, program)
-            self.socket.bind((link, ETH_P_ALL))
+            if link:
+                self.socket.bind((link, ETH_P_ALL))
         self.socket.setblocking(False)
 
     def _enlarge_buffer(self):

@@ -7,7 +7,7 @@
     killat   kill -9 at the K-th system call    kill_at
     killin   the same of one that runs already  KillIn
     failk    the K-th call of a function fails  Failing
-    skew     CLOCK_BOOTTIME goes ahead          preloaded, see its head
+    skew     clocks go ahead                    preloaded, see its head
 """
 
 import os
