@@ -53,7 +53,7 @@ def delete_rule(chain, comment):
 
 # name -> (what nft is told, whether that opens the host)
 EDITS = {
-    "verdict deleted": (delete_rule("verdict", "S7"), True),
+    "verdict deleted": (delete_rule("verdict", "S7 any other"), True),
     "hot path deleted": (delete_rule("postrouting", "jump name_traffic"),
                          True),
     "chain flushed": (f"flush chain {TABLE} postrouting", True),

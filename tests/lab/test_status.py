@@ -58,7 +58,7 @@ def test_text_for_people(lab, guard, veth_tunnel):
     dig(lab.host, labnet.GATEWAY.v4)
     text, found = guard.run("status").stdout, guard.status()
     lines = text.splitlines()
-    assert len(lines) <= 21 + len(found["links"])
+    assert len(lines) <= 21 + len(found["links"]) + len(found["blocked"])
     assert max(map(len, lines)) < 200
     assert lines[0] == "state     GUARDED"
     for expected in ("53 853", "action reject", "frames auto", "tun0 is up",
