@@ -25,7 +25,7 @@ DESTDIR	   ?=
 BUILD	   ?= build
 PKG_CONFIG ?= pkg-config
 PKGS	    = libnftnl libmnl libnl-route-3.0 inih $(if $(filter json,$(WITHOUT)),,json-c)
-OPTIONAL    = libcap-ng libseccomp libsystemd libnetfilter_conntrack
+OPTIONAL    = libcap-ng libseccomp libsystemd libnetfilter_conntrack libnetfilter_log
 # suggest, with --tunnel auto; rules; --json; status --prometheus; check; monitor
 PARTS	    = suggest rules json prometheus check monitor
 WITHOUT	   ?=
@@ -70,12 +70,15 @@ MAIN	= src/main.c
 TOOL	= src/gendoc.c
 # Of a part that is left out, the files that are its own; the linker takes the rest.
 OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers
-OWN_json    = cmd_json
+OWN_json    = cmd_json cmd_monitor_json
 OWN_prometheus = cmd_prometheus
-OWN_check   = cmd_check nameservers check_system check_servers check_resolved_conf \
+OWN_check   = cmd_check cmd_check_json cmd_check_print check_run check_survey check_plan check_judge \
+	      check_packet check_tap check_send check_count check_find check_leases \
+	      nameservers check_system check_servers check_resolved_conf \
 	      check_resolved check_pushed_text check_pushed check_guests check_ipv6 check_doh \
 	      check_report check_json check_lines check_file
-OWN_monitor = cmd_monitor
+OWN_monitor = cmd_monitor cmd_monitor_print outlet tally blockcount whose leases \
+	      logread blocked packet dnsname
 KEPT	= $(foreach part,$(filter-out $(LEFT_OUT),$(PARTS)),$(OWN_$(part)))
 UNUSED	= $(patsubst %,src/%.c,$(filter-out $(KEPT),$(foreach part,$(LEFT_OUT),$(OWN_$(part)))))
 LIB_OBJ	= $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out $(MAIN) $(TOOL) $(UNUSED),$(SRC)))

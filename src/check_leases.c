@@ -1,0 +1,101 @@
+#include "check_leases.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "nameservers.h"
+#include "text.h"
+
+#define MAX_FILES  64 /* of a folder */
+#define MAX_BYTES  (1 << 18)
+#define SEPARATORS " \t\r,;"
+
+static void add_server(struct nameservers *ns, const char *word, const char *path)
+{
+	struct nameserver server = { .link = "" };
+
+	if (addr_parse(word, &server.addr) || !addr_is_unicast(&server.addr))
+		return;
+	snprintf(server.source, sizeof(server.source), "%.*s", NAMESERVERS_PATH - 1, path);
+	for (size_t i = 0; i < ns->len; i++)
+		if (!addr_cmp(&ns->list[i].addr, &server.addr))
+			return;
+	if (ns->len == NAMESERVERS_MAX)
+		ns->more++;
+	else
+		ns->list[ns->len++] = server;
+}
+
+/* Behind these come addresses: dhclient.leases(5), and the two others' "DNS=". */
+static void take_line(struct nameservers *ns, char *line, const char *path)
+{
+	static const char *const keys[] = { "domain-name-servers ", "dhcp6.name-servers ",
+					    "DNS=", "domain_name_servers=" };
+	char *save = NULL, *list = NULL;
+
+	for (size_t i = 0; !list && i < sizeof(keys) / sizeof(keys[0]); i++) {
+		list = strstr(line, keys[i]);
+		if (list)
+			list += strlen(keys[i]);
+	}
+	for (char *word = list ? strtok_r(list, SEPARATORS, &save) : NULL; word;
+	     word = strtok_r(NULL, SEPARATORS, &save))
+		add_server(ns, word, path);
+}
+
+static void read_file(struct nameservers *ns, const char *path)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	char *text = NULL, *save = NULL;
+	struct stat st;
+	ssize_t len = 0;
+
+	if (fd < 0)
+		return;
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode))
+		text = malloc(MAX_BYTES + 1);
+	/* dhclient adds to the end. */
+	if (text)
+		len = pread(fd, text, MAX_BYTES,
+			    st.st_size > MAX_BYTES ? st.st_size - MAX_BYTES : 0);
+	close(fd);
+	if (text && len > 0) {
+		text[len] = '\0';
+		for (char *line = strtok_r(text, "\n", &save); line;
+		     line = strtok_r(NULL, "\n", &save))
+			take_line(ns, line, path);
+	}
+	free(text);
+}
+
+static void read_folder(struct nameservers *ns, const char *folder)
+{
+	DIR *const dir = opendir(folder);
+	const struct dirent *entry;
+	char path[PATH_MAX];
+
+	for (int n = 0; dir && n < MAX_FILES && (entry = readdir(dir)); n++)
+		if (*entry->d_name != '.' && snprintf(path, sizeof(path), "%s/%s", folder,
+						      entry->d_name) < (int)sizeof(path))
+			read_file(ns, path);
+	if (dir)
+		closedir(dir);
+}
+
+void check_leases_read(struct nameservers *ns, const char *root)
+{
+	static const char *const folders[] = { "/run/systemd/netif/leases", "/var/lib/dhcp",
+					       "/var/lib/dhclient", "/var/lib/NetworkManager" };
+	char folder[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		if (snprintf(folder, sizeof(folder), "%s%s", root, folders[i]) <
+		    (int)sizeof(folder))
+			read_folder(ns, folder);
+}
