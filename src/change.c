@@ -27,7 +27,7 @@ int change_open(struct session *ss, const struct cmdline *cl)
 	return err;
 }
 
-static void print_summary(const struct plan *plan, bool dry_run)
+static void print_summary(const struct plan *plan, bool dry_run, const char *more)
 {
 	const struct policy *p = &plan->policy;
 	char text[POLICY_TEXT];
@@ -57,7 +57,7 @@ static void print_summary(const struct plan *plan, bool dry_run)
 		printf(" and %zu more", p->resolvers_len - 4);
 	if (!p->tunnels_len && !p->resolvers_len)
 		fputs(" to this host itself", stdout);
-	putchar('\n');
+	puts(more);
 }
 
 /* It is there once it answers: a `disable` right behind us shall find it. */
@@ -102,7 +102,7 @@ static void leave_watcher(struct session *ss)
 			    text);
 }
 
-int change_commit(struct session *ss, struct state *after, bool dry_run)
+int change_commit(struct session *ss, struct state *after, bool dry_run, const char *more)
 {
 	char text[CONFIG_ERR];
 	struct plan plan;
@@ -124,7 +124,7 @@ int change_commit(struct session *ss, struct state *after, bool dry_run)
 	else if (err)
 		log_warning("%s", text);
 	if (err >= 0 && !after->pause_until_ms)
-		print_summary(&plan, dry_run);
+		print_summary(&plan, dry_run, more);
 	plan_fini(&plan);
 	if (err >= 0 && !dry_run && !ss->watched && !after->no_watch)
 		leave_watcher(ss);

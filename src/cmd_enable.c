@@ -68,8 +68,14 @@ int cmd_read_policy(struct state *s, const char *config, const struct override *
 	return policy_validate(&s->policy, reterr_text, CONFIG_ERR);
 }
 
+#ifdef WITHOUT_CHECK
+#define TRY ""
+#else
+#define TRY "; 'leakguard check' tries it"
+#endif
+
 /* A new base policy on a host where `ss` is in force. */
-static int change_policy(struct session *ss, struct state *after, bool dry_run)
+static int change_policy(struct session *ss, struct state *after, bool dry_run, const char *more)
 {
 	char text[CONFIG_ERR] = "out of memory";
 	int err = lookup_complete(after, &ss->before, text);
@@ -80,7 +86,7 @@ static int change_policy(struct session *ss, struct state *after, bool dry_run)
 		log_error("%s", text);
 		return CMD_EXIT_FAILED;
 	}
-	return change_commit(ss, after, dry_run);
+	return change_commit(ss, after, dry_run, more);
 }
 
 /* Whether an address of a name, which lookups[from] is the first of, stands before this one. */
@@ -137,7 +143,7 @@ int cmd_enable(const struct cmdline *cl)
 	} else if (lookup_endpoints(&after)) { /* may take long: before the lock is taken */
 		log_error("out of memory");
 	} else if (!change_open(&ss, cl)) {
-		status = change_policy(&ss, &after, cl->dry_run);
+		status = change_policy(&ss, &after, cl->dry_run, cl->dry_run ? "" : TRY);
 		if (status == CMD_EXIT_DONE)
 			print_lookups(&after);
 		session_close(&ss);
@@ -187,7 +193,7 @@ static int reload_policy(struct session *ss, const struct cmdline *cl, struct st
 		log_error("out of memory");
 		return CMD_EXIT_FAILED;
 	}
-	return change_policy(ss, after, false);
+	return change_policy(ss, after, false, "");
 }
 
 int cmd_reload(const struct cmdline *cl)

@@ -135,7 +135,7 @@ static int change_up(struct session *ss, const struct cmdline *cl, const struct 
 		log_debug("down %s: no \"up\" brought it", brought->link);
 	}
 	if (status == CMD_EXIT_DONE)
-		status = change_commit(ss, &after, false);
+		status = change_commit(ss, &after, false, "");
 	state_fini(&after);
 	return status;
 }

@@ -27,7 +27,7 @@ static int change_pause(const struct cmdline *cl, uint32_t seconds)
 
 		state_init(&ss.before);
 		after.pause_until_ms = seconds ? clock_boottime_ms() + seconds * 1000ULL : 0;
-		status = change_commit(&ss, &after, false);
+		status = change_commit(&ss, &after, false, "");
 		state_fini(&after);
 	}
 	session_close(&ss);

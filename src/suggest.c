@@ -563,6 +563,13 @@ static void print_frames(struct writing *w)
 	put(w, "frames", "auto", false);
 }
 
+static void print_log(struct writing *w)
+{
+	section(w, "log");
+	say(w, "For 'leakguard monitor', which shows blocked attempts as they happen.");
+	put(w, "log-group", "53", true);
+}
+
 int suggest_print(const struct survey *sv, const struct policy *p, FILE *out, bool *ret_found)
 {
 	struct writing w = { .sv = sv, .out = out };
@@ -578,6 +585,7 @@ int suggest_print(const struct survey *sv, const struct policy *p, FILE *out, bo
 	print_endpoints(&w);
 	print_inside(&w);
 	print_frames(&w);
+	print_log(&w);
 	policy_fini(&w.policy);
 	*ret_found = w.found;
 	return ferror(out) ? -EIO : 0;

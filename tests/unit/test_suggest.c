@@ -107,11 +107,11 @@ static char *lines(const struct host *h, const char *dir, bool found)
 	return kept;
 }
 
-#define assert_lines(host, found, expected)                          \
-	do {                                                         \
-		char *is = lines(host, *state, found);               \
-		assert_string_equal(is, expected "frames = auto\n"); \
-		free(is);                                            \
+#define assert_lines(host, found, expected)                                           \
+	do {                                                                          \
+		char *is = lines(host, *state, found);                                \
+		assert_string_equal(is, expected "frames = auto\n#log-group = 53\n"); \
+		free(is);                                                             \
 	} while (0)
 
 #define GUESTS "#inside = docker0\n#inside = veth*\n"
@@ -159,7 +159,10 @@ static void test_whole(void **state)
 		"endpoint = 203.0.113.7:53/udp,mark=0xca6c\n"
 		"\n# --- what goes round the IP stack: packet sockets, bridged guests, macvlan ---\n"
 		"# auto: judged as far as the kernel can. require: or the guard does not rise.\n"
-		"frames = auto\n");
+		"frames = auto\n"
+		"\n# --- log ---\n"
+		"# For 'leakguard monitor', which shows blocked attempts as they happen.\n"
+		"#log-group = 53\n");
 	free(text);
 	free(h);
 }
