@@ -270,8 +270,8 @@ static enum resolved_support or_default(enum resolved_support set,
 }
 
 /* Each link, and what they have in common. */
-static void check_links(const struct check *c, const struct resolved_settings *s,
-			const struct resolved_settings *built)
+static void check_links(const struct check *c, const struct check *quiet,
+			const struct resolved_settings *s, const struct resolved_settings *built)
 {
 	const bool ask_llmnr = or_default(s->llmnr, built->llmnr) > RESOLVED_SUPPORT_NO;
 	const bool ask_mdns = or_default(s->mdns, built->mdns) > RESOLVED_SUPPORT_NO;
@@ -284,7 +284,7 @@ static void check_links(const struct check *c, const struct resolved_settings *s
 
 		if (!check_is_outside(c, link))
 			continue;
-		(void)check_resolved_link(c, link->index, &own);
+		(void)check_resolved_link(quiet, link->index, &own);
 		if (own.all)
 			check_domains(c, link);
 		told = told || check_tls(c, own.tls, link->name);
@@ -317,17 +317,27 @@ static void check_avahi(const struct check *c)
 	check_tell(c, &f);
 }
 
+static void tell_nobody(void *ctx, const struct finding *f)
+{
+	(void)ctx;
+	(void)f;
+}
+
 void check_resolved(const struct check *c)
 {
 	struct resolved_settings s, built;
+	/* check_servers() has read the same files, and told of those that it could not. */
+	struct check quiet = *c;
+
+	quiet.found = tell_nobody;
 
 	/* It writes these when it starts. */
 	if (check_file_exists(c->root, "/run/systemd/resolve/stub-resolv.conf") ||
 	    check_file_exists(c->root, "/run/systemd/resolve/resolv.conf")) {
-		check_resolved_conf(c, &s);
+		check_resolved_conf(&quiet, &s);
 		read_compiled_in(c, &built);
 		check_fallback(c, &s, &built);
-		check_links(c, &s, &built);
+		check_links(c, &quiet, &s, &built);
 	}
 	check_avahi(c);
 }

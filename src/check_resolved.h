@@ -67,7 +67,10 @@ bool check_resolved_link(const struct check *c, int index, struct resolved_setti
 /* What resolved.conf and its drop-ins say together. */
 void check_resolved_conf(const struct check *c, struct resolved_settings *ret_settings);
 
-/* Tell of fallback, tls, domains, llmnr, mdns (avahi-daemon too). */
+/*
+ * Tell of fallback, tls, domains, llmnr, mdns (avahi-daemon too); not of files that
+ * cannot be read, which check_servers() does.
+ */
 void check_resolved(const struct check *c);
 
 #endif

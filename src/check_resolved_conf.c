@@ -29,9 +29,11 @@ int resolved_server_parse(char *word, struct resolved_server *ret_server)
 	}
 	if (addr_parse(word, &server.addr) || (port && number_parse(port, 1, UINT16_MAX, &number)))
 		return -EINVAL;
-	/* An index in place of a name is left out: it ties the server to a link all the same. */
 	if (zone && ifname_parse(zone, server.link))
 		return -EINVAL;
+	/* A link's number; in a link's own file it is that link's. */
+	if (zone && !zone[strspn(zone, "0123456789")])
+		memset(server.link, 0, sizeof(server.link));
 	server.port = (uint16_t)number;
 	*ret_server = server;
 	return 0;

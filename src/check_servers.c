@@ -89,8 +89,12 @@ static void read_lists(const struct check *c, struct servers *s)
 					     "/tmp/resolv.conf.d/resolv.conf.auto",
 					     "/tmp/resolv.conf.auto" };
 	struct nameservers *const ns = &s->files;
+	struct check_file file;
 	char path[PATH_MAX];
 
+	/* That it cannot be read is worth a word, which nameservers.h has none for. */
+	if (check_open(c, files[0], &file))
+		check_file_fini(&file);
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		if (snprintf(path, sizeof(path), "%s%s", c->root, files[i]) < PATH_MAX)
 			nameservers_read(ns, path);
@@ -101,19 +105,35 @@ static void read_lists(const struct check *c, struct servers *s)
 	s->more += ns->more;
 }
 
+/* Of the files that were not opened here as well. */
 static void tell_files(const struct check *c, const struct nameservers *ns)
 {
+	static const char links[] = "/run/systemd/resolve/netif/";
+
 	for (size_t i = 0; i < ns->files_len; i++) {
 		const struct nameservers_file *const file = &ns->files[i];
-		struct finding f = check_finding("unreadable", false, below(c, file->path));
+		const char *const path = below(c, file->path);
+		struct finding f = check_finding("unreadable", false, path);
 
-		if (!file->irregular && !file->cut)
+		if ((!file->irregular && !file->cut) || !strcmp(path, "/etc/resolv.conf") ||
+		    !strncmp(path, links, sizeof(links) - 1))
 			continue;
-		check_say(&f, "%s: %s; its name servers are not known", below(c, file->path),
+		check_say(&f, "%s: %s; its name servers are not known", path,
 			  file->irregular ? "no regular file" : "too long to be read whole");
 		check_advise(&f, "see what is there, and why");
 		check_tell(c, &f);
 	}
+}
+
+static void tell_more(const struct check *c, size_t more)
+{
+	struct finding f = check_finding("resolver", true, "more");
+
+	if (!more)
+		return;
+	check_say(&f, "%zu more name servers are set than check looks at", more);
+	check_advise(&f, "see what sets so many, in /etc/resolv.conf and of each link");
+	check_tell(c, &f);
 }
 
 static void tell_port(const struct check *c, const struct server *s)
@@ -202,6 +222,7 @@ int check_servers(const struct check *c)
 	for (size_t i = 0; !err && i < s->len; i++)
 		judge(c, &s->list[i],
 		      i < routes.routes_len ? route_link(c, &routes.routes[i]) : "");
+	tell_more(c, s->more);
 	tell_files(c, &s->files);
 	netstate_fini(&routes);
 	free(s);
