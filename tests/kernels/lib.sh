@@ -155,9 +155,10 @@ field() {
 	lg status --json | sed -n "s/^ *\"$1\":\"\{0,1\}\([^\",]*\).*/\1/p" | head -n 1
 }
 
-# Nor whose it is.
+# Nor whose it is, nor what it has counted by itself (set blocked).
 without_counts() {
-	sed 's/packets [0-9]* bytes [0-9]*/packets N/; s/ progname .*//; /^\tflags/d; /^$/d'
+	sed '/^\tset blocked {/,/^\t}/d' |
+		sed 's/packets [0-9]* bytes [0-9]*/packets N/; s/ progname .*//; /^\tflags/d; /^$/d'
 }
 
 listing() {
