@@ -116,9 +116,6 @@ static bool is_routes_key(const char *key)
 		"unknown-249",
 	};
 
-	/* "requested_..." is what NetworkManager notes of its own asking. */
-	if (!strncmp(key, "requested", strlen("requested")) || strstr(key, ".requested"))
-		return false;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strstr(key, names[i]))
 			return true;

@@ -1,6 +1,7 @@
 /* check_system.h: what is found on made-up machines, and what is not */
 #include "unit.h"
 
+#include "check_file.h"
 #include "check_system.h"
 #include "netstate.h"
 #include "policies.h"
@@ -303,6 +304,14 @@ static void test_neighbours(void **state)
 		  .files = { RUNS, { CONF, "[Resolve]\nFallbackDNS=\n" } },
 		  .found = "llmnr systemd-resolved, mdns systemd-resolved",
 		  .policy = POLICY "ports = 53,5353,5355\n" },
+		{ .what = "guests are no neighbours",
+		  .files = { RUNS,
+			     { CONF, "[Resolve]\nFallbackDNS=\nMulticastDNS=no\n" },
+			     { "/run/systemd/resolve/resolv.conf", "nameserver 10.64.0.1\n" } },
+		  .found = "llmnr systemd-resolved!",
+		  .says = "network of eth0 wlan0, to",
+		  .policy = POLICY "inside = docker0\ninside = virbr*\n",
+		  .guests = true },
 		{ .what = "avahi-daemon runs",
 		  .files = { { "/run/avahi-daemon/pid", "7\n" } },
 		  .found = "mdns avahi-daemon!" },
@@ -328,6 +337,12 @@ static void test_domains(void **state)
 		  .files = { RUNS,
 			     { CONF, "[Resolve]\n" QUIET },
 			     { NETWORKD_LINK, "ADMIN_STATE=configured\nROUTE_DOMAINS=.\n" } },
+		  .found = "domains eth0!" },
+		{ .what = "one that networkd leaves to resolved does",
+		  .files = { RUNS,
+			     { CONF, "[Resolve]\n" QUIET },
+			     { NETWORKD_LINK, "ADMIN_STATE=unmanaged\n" },
+			     { RESOLVED_LINK, "DOMAINS=~.\n" } },
 		  .found = "domains eth0!" },
 		{ .what = "the tunnel does",
 		  .files = { RUNS,
@@ -697,12 +712,16 @@ static void test_masked(void **state)
 /* Half of a long file is said to be one; a crowd in a folder as well. */
 static void test_too_much(void **state)
 {
+	static const char half[] = "\nserver=192.0.2.1";
 	char *const text = malloc(3 << 20), path[64];
 	struct told t;
 
 	assert_non_null(text);
 	memset(text, '#', 3 << 20);
 	memcpy(text, "server=192.0.2.1\n", 17);
+	/* The limit falls in the middle of 192.0.2.199. */
+	memcpy(text + CHECK_FILE_BYTES - strlen(half), half, strlen(half));
+	memcpy(text + CHECK_FILE_BYTES, "99\n", 3);
 	put(*state, "/etc/dnsmasq.conf", text, 3 << 20);
 	free(text);
 	for (int i = 0; i < 400; i++) {

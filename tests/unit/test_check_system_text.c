@@ -169,7 +169,7 @@ static void test_conf(void **state)
 			"FallbackDNS=192.0.2.4\nLLMNR=yes\nMulticastDNS=resolve\n"
 			"DNSOverTLS=opportunistic\nDomains=a ~.\n",
 			"[Other]\nLLMNR=resolve\n[Resolve]\nLLMNR=no\nFallbackDNS=\n"
-			"MulticastDNS=perhaps\n");
+			"MulticastDNS=perhaps\n[Other]\nLLMNR=yes\n");
 	const struct resolved_settings none =
 		conf_of("[Resolve]\nDNS=192.0.2.1\nDomains=~.\n", "[Resolve]\nDNS=\nDomains=\n");
 
