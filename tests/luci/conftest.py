@@ -12,11 +12,11 @@ import netns  # noqa: E402  ends the process outside a private namespace
 import pytest  # noqa: E402
 
 import webdriver  # noqa: E402
-from guard import find_program  # noqa: E402
 from labnet import HOST_LAN, Lab  # noqa: E402
 from luci_server import LuciServer  # noqa: E402
-from router import BUSYBOX, NETWORK, Router  # noqa: E402
+from router import BUSYBOX, make_router  # noqa: E402
 from tunnels import VethTunnel  # noqa: E402
+
 
 def pytest_configure():
     netns.require_private()
@@ -50,19 +50,14 @@ def tunnel(lab):
 
 @pytest.fixture(scope="session")
 def made_router(lab):
-    if not os.access(find_program(), os.X_OK):
-        pytest.fail(f"{find_program()}: not built (make), or set LEAKGUARD")
-    return Router(lab)
+    return make_router(lab)
 
 
 @pytest.fixture
 def router(made_router):
     """OpenWrt's stand-in with the package (tests/openwrt), switched off."""
-    made_router.power_off()
-    made_router.config.write_text(made_router.shipped)
-    (made_router.config.parent / "network").write_text(NETWORK)
-    yield made_router
-    made_router.power_off()
+    with made_router.as_shipped() as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """A router that is not one: the package's files in a tree of their own, below
 busybox, the program and stand-ins for OpenWrt's functions (README.md)."""
 
+import contextlib
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+
+import pytest
 
 import netns
 from guard import REPOSITORY, Guard, find_program
@@ -62,6 +65,15 @@ def install(out, variant="full", program=None, package=PACKAGE):
                         f"leakguard-{variant}")
 
 
+def make_router(lab):
+    """One for all tests; skips or fails where something is missing."""
+    if not os.access(BUSYBOX, os.X_OK):
+        pytest.skip("no busybox-static: scripts/setup kernels")
+    if not os.access(find_program(), os.X_OK):
+        pytest.fail(f"{find_program()}: not built (make), or set LEAKGUARD")
+    return Router(lab)
+
+
 class Router:
     """In the lab's host. boot() comes first."""
 
@@ -110,6 +122,10 @@ class Router:
     def config(self):
         return self.root / "etc/config/leakguard"
 
+    @property
+    def networks(self):
+        return self.root / "etc/config/network"
+
     def command(self, args):
         return ["sh", "-c", ENTER, "-", self.root, *ENVIRONMENT, *args]
 
@@ -132,6 +148,15 @@ class Router:
         if enabled is not None:
             text = f"\toption enabled '{enabled}'\n{text}"
         self.config.write_text(f"config leakguard 'main'\n{text}\n{network}")
+
+    @contextlib.contextmanager
+    def as_shipped(self):
+        """Off before and after, with the configuration that is shipped."""
+        self.power_off()
+        self.config.write_text(self.shipped)
+        self.networks.write_text(NETWORK)
+        yield self
+        self.power_off()
 
     def power_off(self):
         """Nothing that runs or is in memory is left."""

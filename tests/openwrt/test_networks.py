@@ -80,13 +80,9 @@ LINKS = {
 }
 
 
-def set_networks(router, text):
-    (router.root / "etc/config/network").write_text(text)
-
-
 @pytest.mark.parametrize("network", LINKS)
 def test_link(router, network):
-    set_networks(router, NETWORKS)
+    router.networks.write_text(NETWORKS)
     done = router.ash('lg_link "$1"', network, check=False)
     assert done.stdout == (f"{LINKS[network]}\n" if LINKS[network] else "")
     assert bool(done.rc) == (LINKS[network] is None)
@@ -94,7 +90,7 @@ def test_link(router, network):
 
 def test_link_that_netifd_knows(router):
     """A modem's, once it is there; without netifd a line and no more."""
-    set_networks(router, NETWORKS)
+    router.networks.write_text(NETWORKS)
     router.configure(network=VPN.replace("vpn", "modem"))
     router.boot()
     assert "tunnel" not in router.conf()
@@ -122,7 +118,7 @@ def translated(router):
 def test_redirect_lines(router):
     """One `lan` line a network that is on, and only where there is somewhere
     to redirect to."""
-    set_networks(router, NETWORKS)
+    router.networks.write_text(NETWORKS)
     switched = sections(lan=1, guest=0, old=1, wan=0)
     router.configure(network=switched)
     assert translated(router) == []
@@ -137,7 +133,7 @@ def test_redirect_lines(router):
 @pytest.mark.skipif(not has_key("lan-redirect"),
                     reason="the program has no --lan-redirect yet")
 def test_redirect(router):
-    set_networks(router, NETWORK)
+    router.networks.write_text(NETWORK)
     router.configure("list lan_redirect 'local'",
                      "option flow_offload 'prevent'",
                      network=sections(lan=1, vpn=0))
@@ -149,7 +145,7 @@ def test_redirect(router):
 
 def test_two_links_are_none(lab, router):
     """An old network that is no bridge has one link; the program refuses."""
-    set_networks(router, NETWORKS)
+    router.networks.write_text(NETWORKS)
     router.configure(network=VPN.replace("vpn", "two"))
     router.boot()
     assert not is_open(lab)
@@ -173,7 +169,7 @@ def brought(router):
 
 def test_each_step(lab, router, veth_tunnel):
     link = veth_tunnel.link
-    set_networks(router, NETWORK.replace("tun0", link))
+    router.networks.write_text(NETWORK.replace("tun0", link))
     router.configure(network=VPN)
     router.boot()
     assert not brought(router)
@@ -200,7 +196,7 @@ def test_each_step(lab, router, veth_tunnel):
 def test_up_before_the_guard(lab, router, veth_tunnel):
     """`enabled` is set while the VPN runs: its resolvers come with it."""
     link = veth_tunnel.link
-    set_networks(router, NETWORK.replace("tun0", link))
+    router.networks.write_text(NETWORK.replace("tun0", link))
     router.configure(enabled="0", network=VPN)
     router.boot()
     router.netifd("vpn", up=1, device=link, dns=" ".join(INSIDE))

@@ -37,70 +37,74 @@ def test_as_it_is():
 
 
 MAKEFILE, INIT = "Makefile", "files/leakguard.init"
+# file -> name -> (what is there, what is put instead, what check says of it)
 MUTATIONS = {
-    "no-version": (MAKEFILE, r"PKG_VERSION:=.*", "", "PKG_VERSION is missing"),
-    "other-version": (MAKEFILE, r"PKG_VERSION:=.*", "PKG_VERSION:=9",
-                      "PKG_VERSION is not"),
-    "no-hash": (MAKEFILE, r"PKG_HASH:=.*", "PKG_HASH:=", "PKG_HASH:="),
-    "short-hash": (MAKEFILE, r"PKG_HASH:=.*", "PKG_HASH:=abc", "PKG_HASH:=abc"),
-    "license": (MAKEFILE, r"PKG_LICENSE:=.*", "PKG_LICENSE:=GPL v2",
-                "PKG_LICENSE:="),
-    "license-file": (MAKEFILE, r"PKG_LICENSE_FILES:=.*",
-                     "PKG_LICENSE_FILES:=COPYING", "no COPYING"),
-    "maintainer": (MAKEFILE, r"PKG_MAINTAINER:=.*", "PKG_MAINTAINER:=me",
-                   "PKG_MAINTAINER"),
-    "release": (MAKEFILE, r"PKG_RELEASE:=1", "PKG_RELEASE:=0", "PKG_RELEASE"),
-    "flags": (MAKEFILE, r"gc-sections lto", "gc-section", "PKG_BUILD_FLAGS"),
-    "order": (MAKEFILE, r"include \$\(INCLUDE_DIR\)/package.mk", "",
-              "in this order"),
-    "no-package": (MAKEFILE, r"\$\(eval.*", "", "builds no package"),
-    "no-tab": (MAKEFILE, r"\t\$\(INSTALL_CONF\)", "        $(INSTALL_CONF)",
-               "a command without a tab"),
-    "field-tab": (MAKEFILE, r"  VARIANT:=full", "\tVARIANT:=full",
-                  "a field without two blanks"),
-    "blanks": (MAKEFILE, r"VARIANT:=full", "VARIANT:=full ", "blanks at the end"),
-    "no-endef": (MAKEFILE, r"(define Package/leakguard/prerm(?s:.*?))endef", r"\1",
-                 "without endef"),
-    "no-title": (MAKEFILE, r"  TITLE:=.*", "", "TITLE is missing"),
-    "no-category": (MAKEFILE, r"  CATEGORY:=.*", "", "CATEGORY is missing"),
-    "no-description": (MAKEFILE, r"define Package/leakguard/description(?s:.*?)endef",
-                       "", "description is missing"),
-    "no-install": (MAKEFILE, r"define Package/leakguard/install(?s:.*?)endef", "",
-                   "install is missing"),
-    "depends": (MAKEFILE, r"\+libmnl", "+libmnl,", "what is +libmnl,"),
-    "depends-name": (MAKEFILE, r"kmod-nft-netdev", "kmod-nft-netdv",
-                     "no package kmod-nft-netdv"),
-    "optional": (MAKEFILE, r"libnetfilter_conntrack suggest", "suggest",
-                 "no word of libnetfilter_conntrack"),
-    "absolute": (MAKEFILE, r"files/leakguard.init \$\(1\)", "files/leakguard.init ",
-                 "not below $(1)"),
-    "no-source": (MAKEFILE, r"\./files/uci.sh", "./files/uci2.sh",
-                  "no files/uci2.sh"),
-    "conffile": (MAKEFILE, r"^/etc/config/leakguard$", "/etc/config/leakgard",
-                 "is not installed"),
-    "as-data": (MAKEFILE, r"INSTALL_BIN\) \./files/leakguard.init",
-                "INSTALL_DATA) ./files/leakguard.init", "executable"),
-    "instroot": (MAKEFILE, r'\[ -z "\$\$\{IPKG_INSTROOT\}" \]', "true",
-                 "IPKG_INSTROOT"),
-    "one-dollar": (MAKEFILE, r"\$\$\{IPKG", "${IPKG", "make takes for its own"),
-    "syntax": (INIT, r"^start_service\(\) \{", "start_service() { if", "syntax"),
-    "bashism": (INIT, r'\[ "\$lg_enabled" = 1 \]', '[[ "$lg_enabled" == 1 ]]', "[["),
-    "start": (INIT, r"START=14", "START=21", "START"),
-    "no-procd": (INIT, r"USE_PROCD=1", "", "no USE_PROCD"),
-    "shebang": (INIT, r"/etc/rc.common", "", "expected #!/bin/sh /etc/rc.common"),
-    "enabled": ("files/leakguard.config", "enabled '0'", "enabled '1'",
-                "must not be enabled"),
-    "no-uci": ("files/leakguard.config", "option enabled '0'", "option enabled '0",
-               "no line of uci"),
-    "json": ("files/acl.json", r"\[ ", "[[ ", "acl.json"),
+    MAKEFILE: {
+        "no-version": (r"PKG_VERSION:=.*", "", "PKG_VERSION is missing"),
+        "other-version": (r"PKG_VERSION:=.*", "PKG_VERSION:=9",
+                          "PKG_VERSION is not"),
+        "no-hash": (r"PKG_HASH:=.*", "PKG_HASH:=", "PKG_HASH:="),
+        "short-hash": (r"PKG_HASH:=.*", "PKG_HASH:=abc", "PKG_HASH:=abc"),
+        "license": (r"PKG_LICENSE:=.*", "PKG_LICENSE:=GPL v2", "PKG_LICENSE:="),
+        "license-file": (r"PKG_LICENSE_FILES:=.*", "PKG_LICENSE_FILES:=COPYING",
+                         "no COPYING"),
+        "maintainer": (r"PKG_MAINTAINER:=.*", "PKG_MAINTAINER:=me",
+                       "PKG_MAINTAINER"),
+        "release": (r"PKG_RELEASE:=1", "PKG_RELEASE:=0", "PKG_RELEASE"),
+        "flags": (r"gc-sections lto", "gc-section", "PKG_BUILD_FLAGS"),
+        "order": (r"include \$\(INCLUDE_DIR\)/package.mk", "", "in this order"),
+        "no-package": (r"\$\(eval.*", "", "builds no package"),
+        "no-tab": (r"\t\$\(INSTALL_CONF\)", "        $(INSTALL_CONF)",
+                   "a command without a tab"),
+        "field-tab": (r"  VARIANT:=full", "\tVARIANT:=full",
+                      "a field without two blanks"),
+        "blanks": (r"VARIANT:=full", "VARIANT:=full ", "blanks at the end"),
+        "no-endef": (r"(define Package/leakguard/prerm(?s:.*?))endef", r"\1",
+                     "without endef"),
+        "no-title": (r"  TITLE:=.*", "", "TITLE is missing"),
+        "no-category": (r"  CATEGORY:=.*", "", "CATEGORY is missing"),
+        "no-description": (r"define Package/leakguard/description(?s:.*?)endef",
+                           "", "description is missing"),
+        "no-install": (r"define Package/leakguard/install(?s:.*?)endef", "",
+                       "install is missing"),
+        "depends": (r"\+libmnl", "+libmnl,", "what is +libmnl,"),
+        "depends-name": (r"kmod-nft-netdev", "kmod-nft-netdv",
+                         "no package kmod-nft-netdv"),
+        "optional": (r"(libcap-ng libseccomp) libnetfilter_conntrack", r"\1",
+                     "no word of libnetfilter_conntrack"),
+        "absolute": (r"files/leakguard.init \$\(1\)", "files/leakguard.init ",
+                     "not below $(1)"),
+        "no-source": (r"\./files/uci.sh", "./files/uci2.sh", "no files/uci2.sh"),
+        "conffile": (r"^/etc/config/leakguard$", "/etc/config/leakgard",
+                     "is not installed"),
+        "as-data": (r"INSTALL_BIN\) \./files/leakguard.init",
+                    "INSTALL_DATA) ./files/leakguard.init", "executable"),
+        "instroot": (r'\[ -z "\$\$\{IPKG_INSTROOT\}" \]', "true", "IPKG_INSTROOT"),
+        "one-dollar": (r"\$\$\{IPKG", "${IPKG", "make takes for its own"),
+    },
+    INIT: {
+        "syntax": (r"^start_service\(\) \{", "start_service() { if", "syntax"),
+        "bashism": (r'\[ "\$lg_enabled" = 1 \]', '[[ "$lg_enabled" == 1 ]]', "[["),
+        "start": (r"START=14", "START=21", "START"),
+        "no-procd": (r"USE_PROCD=1", "", "no USE_PROCD"),
+        "shebang": (r"/etc/rc.common", "", "expected #!/bin/sh /etc/rc.common"),
+    },
+    "files/leakguard.config": {
+        "enabled": ("enabled '0'", "enabled '1'", "must not be enabled"),
+        "no-uci": ("option enabled '0'", "option enabled '0", "no line of uci"),
+    },
+    "files/acl.json": {
+        "json": (r"\[ ", "[[ ", "acl.json"),
+    },
 }
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_refused(tmp_path, mutation):
-    name, pattern, replacement, expected = MUTATIONS[mutation]
+@pytest.mark.parametrize("file, mutation", [
+    (file, name) for file, mutations in MUTATIONS.items() for name in mutations])
+def test_refused(tmp_path, file, mutation):
+    pattern, replacement, expected = MUTATIONS[file][mutation]
     shutil.copytree(PACKAGE, tmp_path / "leakguard")
-    path = tmp_path / "leakguard" / name
+    path = tmp_path / "leakguard" / file
     text, count = re.subn(pattern, replacement, path.read_text(), flags=re.M)
     assert count
     path.write_text(text)

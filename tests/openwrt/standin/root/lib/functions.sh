@@ -91,6 +91,10 @@ config_foreach() {
 	done
 }
 
-# Debian's busybox runs its own applets of these names first.
-logger() { /usr/bin/logger "$@"; }
-logread() { /sbin/logread "$@"; }
+# logd's two ends: -t TAG -p LEVEL -- TEXT, and -e PATTERN. Functions, for ash
+# takes busybox's own applets of these names before it looks along PATH.
+logger() {
+	mkdir -p /tmp/log
+	printf '%s\n' "$6" | sed "s/^/$4 $2: /" >>/tmp/log/messages
+}
+logread() { grep -e "$2" /tmp/log/messages; }
