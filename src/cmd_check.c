@@ -175,7 +175,7 @@ static void judge(struct job *j)
 	r->exit = choose_exit(r);
 }
 
-/* What was read first, the rest is made of.  A cmd_exit; what failed has a text. */
+/* A cmd_exit; a text tells what failed. */
 static int check(struct job *j, bool has_dir, char text[CONFIG_ERR])
 {
 	struct cmd_check_report *r = j->report;
@@ -192,6 +192,8 @@ static int check(struct job *j, bool has_dir, char text[CONFIG_ERR])
 		return CMD_EXIT_USAGE;
 	if (run_shots(j, text))
 		return CMD_EXIT_FAILED;
+	/* What was read may have left words behind. */
+	*text = '\0';
 	judge(j);
 	err = check_system("", &j->policy, &j->net, take_finding, r);
 	if (err)
@@ -222,7 +224,7 @@ int cmd_check(const struct cmdline *cl)
 	}
 	*text = '\0';
 	status = check(&j, !err, text);
-	if (*text && status != CMD_EXIT_LEAKED && status != CMD_EXIT_DONE)
+	if (*text)
 		log_error("check: %s", text);
 out:
 	if (j.report) {
