@@ -23,8 +23,8 @@ from probes import make_query, new_label
 PUBLIC = RESOLVERS["public"]
 LEASES = pathlib.Path("/var/lib/misc/dnsmasq.leases")
 # What a program closes as soon as it is refused cannot be looked at any more.
-CLOSES_AT_ONCE = {"delv"}
-KEEPS = {"musl, static", "busybox nslookup"}
+CLOSES_AT_ONCE = {"delv", "kdig"}
+KEEPS = {"musl, static"}
 COMMS = {"proxychains4": "curl", "musl, static": "static_lookup",
          "c-ares": "python3", "dnspython": "python3",
          "busybox nslookup": "busybox"}
