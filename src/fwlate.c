@@ -9,12 +9,13 @@
 #include <string.h>
 
 #include <libmnl/libmnl.h>
-#include <libnftnl/chain.h>
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 
+#include "fwattr.h"
 #include "fwsock.h"
 #include "ruleset.h"
 
@@ -40,32 +41,24 @@ static bool is_inet_family(uint32_t family)
 
 static int take_chain(const struct nlmsghdr *nlh, void *data)
 {
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+	const struct nlattr *hook = fwattr_find(nlh, NFTA_CHAIN_HOOK);
+	const char *table = fwattr_str(fwattr_find(nlh, NFTA_CHAIN_TABLE));
+	const char *name = fwattr_str(fwattr_find(nlh, NFTA_CHAIN_NAME));
+	const int32_t priority = (int32_t)fwattr_u32(fwattr_nested(hook, NFTA_HOOK_PRIORITY));
 	struct search *search = data;
-	struct nftnl_chain *c = nftnl_chain_alloc();
 	struct late_chain *late;
-	const char *table;
 
-	if (!c)
-		return MNL_CB_OK;
-	if (nftnl_chain_nlmsg_parse(nlh, c) < 0 || search->len == MAX_CHAINS)
-		goto out;
-	table = nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE);
 	/* Same priority: which of the two runs first depends on who came first. */
-	if (!nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM) || !table ||
-	    !strcmp(table, RULESET_TABLE) ||
-	    nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM) != NF_INET_POST_ROUTING ||
-	    !is_inet_family(nftnl_chain_get_u32(c, NFTNL_CHAIN_FAMILY)) ||
-	    nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO) < RULESET_PRIORITY)
-		goto out;
+	if (!hook || !table || !name || !strcmp(table, RULESET_TABLE) ||
+	    fwattr_u32(fwattr_nested(hook, NFTA_HOOK_HOOKNUM)) != NF_INET_POST_ROUTING ||
+	    !is_inet_family(nfg->nfgen_family) || priority < RULESET_PRIORITY ||
+	    search->len == MAX_CHAINS)
+		return MNL_CB_OK;
 	late = &search->chains[search->len++];
-	*late = (struct late_chain){
-		.family = nftnl_chain_get_u32(c, NFTNL_CHAIN_FAMILY),
-		.priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO),
-	};
+	*late = (struct late_chain){ .family = nfg->nfgen_family, .priority = priority };
 	snprintf(late->table, NAME_ROOM, "%s", table);
-	snprintf(late->name, NAME_ROOM, "%s", nftnl_chain_get_str(c, NFTNL_CHAIN_NAME));
-out:
-	nftnl_chain_free(c);
+	snprintf(late->name, NAME_ROOM, "%s", name);
 	return MNL_CB_OK;
 }
 

@@ -1,6 +1,5 @@
 #include "fwread.h"
 
-#include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
 #include <stdio.h> /* libnftnl/expr.h uses FILE */
@@ -8,15 +7,12 @@
 #include <string.h>
 
 #include <libmnl/libmnl.h>
-#include <libnftnl/chain.h>
-#include <libnftnl/object.h>
 #include <libnftnl/rule.h>
-#include <libnftnl/set.h>
-#include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "fwattr.h"
 #include "fwexpr.h"
 #include "fwsock.h"
 #include "ruleset.h"
@@ -58,11 +54,15 @@ static int fail(struct reading *rd, int err)
 	return MNL_CB_ERROR;
 }
 
-/* The one of ours that a message is about, by its family and the name of its table, or NULL. */
+/*
+ * The one of ours that a message is about, by its family and the name of its table, or NULL.
+ * NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE and the others' are all 1.
+ */
 static struct fwtable *find_table(const struct reading *rd, const struct nlmsghdr *nlh,
-				  const char *name, const char *ours)
+				  const char *ours)
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
+	const char *name = fwattr_str(fwattr_find(nlh, NFTA_TABLE_NAME));
 
 	for (enum family f = 0; name && f < FAMILIES; f++)
 		if (nfg->nfgen_family == fwexpr_family(f) && !strcmp(name, ours))
@@ -72,93 +72,78 @@ static struct fwtable *find_table(const struct reading *rd, const struct nlmsghd
 
 static int take_table(const struct nlmsghdr *nlh, void *data)
 {
-	struct reading *rd = data;
-	struct nftnl_table *t = nftnl_table_alloc();
-	struct fwtable *table;
-	const char *name;
+	struct fwtable *table = find_table(data, nlh, RULESET_TABLE);
 
-	if (!t)
-		return fail(rd, -ENOMEM);
-	if (nftnl_table_nlmsg_parse(nlh, t) == 0) {
-		name = nftnl_table_get_str(t, NFTNL_TABLE_NAME);
-		table = find_table(rd, nlh, name, RULESET_TABLE);
-		if (table) {
-			table->present = true;
-			table->flags = nftnl_table_get_u32(t, NFTNL_TABLE_FLAGS);
-			table->owner = nftnl_table_get_u32(t, NFTNL_TABLE_OWNER);
-		}
-		table = find_table(rd, nlh, name, RULESET_STANDIN);
-		if (table)
-			table->standin = true;
+	if (table) {
+		table->present = true;
+		table->flags = fwattr_u32(fwattr_find(nlh, NFTA_TABLE_FLAGS));
+		table->owner = fwattr_u32(fwattr_find(nlh, NFTA_TABLE_OWNER));
 	}
-	nftnl_table_free(t);
+	table = find_table(data, nlh, RULESET_STANDIN);
+	if (table)
+		table->standin = true;
 	return MNL_CB_OK;
 }
 
-/* libnftnl hands out NULL for what it had no memory to keep. */
-static char *copy(const char *text)
+/* NULL when out of memory, and for what is no text. */
+static char *copy(const struct nlattr *attr)
 {
+	const char *text = fwattr_str(attr);
+
 	return text ? strdup(text) : NULL;
 }
 
 /* The link of a chain at a way out, where it is just one.  0 or -ENOMEM. */
-static int copy_device(struct nftnl_chain *c, struct fwchain *chain)
+static int copy_device(const struct nlattr *hook, struct fwchain *chain)
 {
-	const char *const *list = nftnl_chain_get(c, NFTNL_CHAIN_DEVICES);
-	const char *device = nftnl_chain_get_str(c, NFTNL_CHAIN_DEV);
+	const struct nlattr *device = fwattr_nested(hook, NFTA_HOOK_DEV), *attr;
+	const struct nlattr *list = fwattr_nested(hook, NFTA_HOOK_DEVS);
+	size_t n = device != NULL;
 
-	if (list && list[0])
-		device = list[1] ? NULL : list[0];
-	chain->device = copy(device);
-	chain->devices_len = list && list[0] && list[1] ? 2 : device != NULL;
-	return device && !chain->device ? -ENOMEM : 0;
+	if (list) {
+		n = 0;
+		mnl_attr_for_each_nested(attr, list) {
+			device = attr;
+			/* What is not a whole name stands for several. */
+			n += mnl_attr_get_type(attr) == NFTA_DEVICE_NAME ? 1 : 2;
+		}
+	}
+	chain->devices_len = n < 2 ? n : 2;
+	if (n == 1)
+		chain->device = copy(device);
+	return n == 1 && !chain->device ? -ENOMEM : 0;
 }
 
 static int take_chain(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct fwtable *table;
-	struct nftnl_chain *c = nftnl_chain_alloc();
+	struct fwtable *table = find_table(rd, nlh, RULESET_TABLE);
+	const struct nlattr *hook = fwattr_find(nlh, NFTA_CHAIN_HOOK);
 	struct fwchain *chain;
-	int err = 0;
 
-	if (!c)
-		return fail(rd, -ENOMEM);
-	if (nftnl_chain_nlmsg_parse(nlh, c) < 0) {
-		err = -ENOMEM;
-		goto out;
-	}
-	table = find_table(rd, nlh, nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE), RULESET_TABLE);
 	if (!table)
-		goto out;
-
+		return MNL_CB_OK;
 	chain = append(&table->chains, &table->chains_len, &table->chains_room, sizeof(*chain));
-	if (!chain) {
-		err = -ENOMEM;
-		goto out;
-	}
-	chain->name = copy(nftnl_chain_get_str(c, NFTNL_CHAIN_NAME));
-	chain->base = nftnl_chain_is_set(c, NFTNL_CHAIN_HOOKNUM);
-	if (chain->base) {
-		chain->hook = nftnl_chain_get_u32(c, NFTNL_CHAIN_HOOKNUM);
-		chain->priority = nftnl_chain_get_s32(c, NFTNL_CHAIN_PRIO);
-		chain->policy = nftnl_chain_get_u32(c, NFTNL_CHAIN_POLICY);
-		chain->type = copy(nftnl_chain_get_str(c, NFTNL_CHAIN_TYPE));
-		err = copy_device(c, chain);
-	}
-	if (!chain->name || (chain->base && !chain->type))
-		err = -ENOMEM;
-out:
-	nftnl_chain_free(c);
-	return err ? fail(rd, err) : MNL_CB_OK;
+	if (!chain)
+		return fail(rd, -ENOMEM);
+	chain->name = copy(fwattr_find(nlh, NFTA_CHAIN_NAME));
+	if (!chain->name)
+		return fail(rd, -ENOMEM);
+	chain->base = hook;
+	if (!hook)
+		return MNL_CB_OK;
+	chain->hook = fwattr_u32(fwattr_nested(hook, NFTA_HOOK_HOOKNUM));
+	chain->priority = (int32_t)fwattr_u32(fwattr_nested(hook, NFTA_HOOK_PRIORITY));
+	chain->policy = fwattr_u32(fwattr_find(nlh, NFTA_CHAIN_POLICY));
+	chain->type = copy(fwattr_find(nlh, NFTA_CHAIN_TYPE));
+	return copy_device(hook, chain) || !chain->type ? fail(rd, -ENOMEM) : MNL_CB_OK;
 }
 
 static int take_rule(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	const char *name = fwsock_attr_str(nlh, NFTA_RULE_CHAIN);
-	struct fwtable *table =
-		find_table(rd, nlh, fwsock_attr_str(nlh, NFTA_RULE_TABLE), RULESET_TABLE);
+	const char *name = fwattr_str(fwattr_find(nlh, NFTA_RULE_CHAIN));
+	struct fwtable *table = find_table(rd, nlh, RULESET_TABLE);
 	struct nftnl_rule *r;
 	struct fwchain *chain;
 	char **text;
@@ -190,82 +175,42 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 static int take_set(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct fwtable *table;
-	struct nftnl_set *s = nftnl_set_alloc();
+	struct fwtable *table = find_table(rd, nlh, RULESET_TABLE);
 	struct fwset *set;
-	int err = 0;
 
-	if (!s)
-		return fail(rd, -ENOMEM);
-	if (nftnl_set_nlmsg_parse(nlh, s) < 0) {
-		err = -ENOMEM;
-		goto out;
-	}
-	table = find_table(rd, nlh, nftnl_set_get_str(s, NFTNL_SET_TABLE), RULESET_TABLE);
 	if (!table)
-		goto out;
+		return MNL_CB_OK;
 	set = append(&table->sets, &table->sets_len, &table->sets_room, sizeof(*set));
-	if (!set) {
-		err = -ENOMEM;
-		goto out;
-	}
-	set->name = copy(nftnl_set_get_str(s, NFTNL_SET_NAME));
-	set->flags = nftnl_set_get_u32(s, NFTNL_SET_FLAGS);
-	set->key_type = nftnl_set_get_u32(s, NFTNL_SET_KEY_TYPE);
-	set->key_len = nftnl_set_get_u32(s, NFTNL_SET_KEY_LEN);
-	set->odd = nftnl_set_is_set(s, NFTNL_SET_DATA_TYPE);
-	if (!set->name)
-		err = -ENOMEM;
-out:
-	nftnl_set_free(s);
-	return err ? fail(rd, err) : MNL_CB_OK;
+	if (!set)
+		return fail(rd, -ENOMEM);
+	set->name = copy(fwattr_find(nlh, NFTA_SET_NAME));
+	set->flags = fwattr_u32(fwattr_find(nlh, NFTA_SET_FLAGS));
+	set->key_type = fwattr_u32(fwattr_find(nlh, NFTA_SET_KEY_TYPE));
+	set->key_len = fwattr_u32(fwattr_find(nlh, NFTA_SET_KEY_LEN));
+	set->odd = fwattr_find(nlh, NFTA_SET_DATA_TYPE);
+	return set->name ? MNL_CB_OK : fail(rd, -ENOMEM);
 }
 
 static int take_object(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
-	struct fwtable *table;
-	struct nftnl_obj *o = nftnl_obj_alloc();
+	struct fwtable *table = find_table(rd, nlh, RULESET_TABLE);
+	const struct nlattr *value = fwattr_find(nlh, NFTA_OBJ_DATA);
 	struct fwobject *object;
-	int err = 0;
 
-	if (!o)
-		return fail(rd, -ENOMEM);
-	if (nftnl_obj_nlmsg_parse(nlh, o) < 0) {
-		err = -ENOMEM;
-		goto out;
-	}
-	table = find_table(rd, nlh, nftnl_obj_get_str(o, NFTNL_OBJ_TABLE), RULESET_TABLE);
 	if (!table)
-		goto out;
+		return MNL_CB_OK;
 	object =
 		append(&table->objects, &table->objects_len, &table->objects_room, sizeof(*object));
-	if (!object) {
-		err = -ENOMEM;
-		goto out;
-	}
-	object->name = copy(nftnl_obj_get_str(o, NFTNL_OBJ_NAME));
-	object->type = nftnl_obj_get_u32(o, NFTNL_OBJ_TYPE);
+	if (!object)
+		return fail(rd, -ENOMEM);
+	object->name = copy(fwattr_find(nlh, NFTA_OBJ_NAME));
+	object->type = fwattr_u32(fwattr_find(nlh, NFTA_OBJ_TYPE));
 	if (object->type == NFT_OBJECT_COUNTER) {
-		object->packets = nftnl_obj_get_u64(o, NFTNL_OBJ_CTR_PKTS);
-		object->bytes = nftnl_obj_get_u64(o, NFTNL_OBJ_CTR_BYTES);
+		object->packets = fwattr_u64(fwattr_nested(value, NFTA_COUNTER_PACKETS));
+		object->bytes = fwattr_u64(fwattr_nested(value, NFTA_COUNTER_BYTES));
 	}
-	if (!object->name)
-		err = -ENOMEM;
-out:
-	nftnl_obj_free(o);
-	return err ? fail(rd, err) : MNL_CB_OK;
-}
-
-/* The attribute of this type among the nested ones, or NULL. */
-static const struct nlattr *nested(const struct nlattr *in, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each_nested(attr, in)
-		if (mnl_attr_get_type(attr) == type)
-			return attr;
-	return NULL;
+	return object->name ? MNL_CB_OK : fail(rd, -ENOMEM);
 }
 
 static void take_expiration(struct fwset *set, const struct nlattr *attr)
@@ -294,8 +239,8 @@ static int take_elems(const struct nlmsghdr *nlh, void *data)
 		mnl_attr_for_each_nested(elem, attr) {
 			uint8_t *copy;
 
-			key = nested(elem, NFTA_SET_ELEM_KEY);
-			value = key ? nested(key, NFTA_DATA_VALUE) : NULL;
+			key = fwattr_nested(elem, NFTA_SET_ELEM_KEY);
+			value = fwattr_nested(key, NFTA_DATA_VALUE);
 			if (!value || mnl_attr_get_payload_len(value) != set->key_len) {
 				set->odd = true; /* somebody's: ours have plain keys */
 				continue;
@@ -304,7 +249,7 @@ static int take_elems(const struct nlmsghdr *nlh, void *data)
 			if (!copy)
 				return fail(rd, -ENOMEM);
 			memcpy(copy, mnl_attr_get_payload(value), set->key_len);
-			take_expiration(set, nested(elem, NFTA_SET_ELEM_EXPIRATION));
+			take_expiration(set, fwattr_nested(elem, NFTA_SET_ELEM_EXPIRATION));
 		}
 	}
 	return MNL_CB_OK;

@@ -320,7 +320,8 @@ def test_each_call_fails_once(case, record_property):
     swept.add(case.name)
     record_property("failed", str(dict(total)))
     print(case.name, dict(total))
-    assert total[1, "old"] > 10 and total[0, "new"] > 1
+    # Least of all disable: 7 calls that cannot do without.
+    assert total[1, "old"] > 5 and total[0, "new"] > 1
 
 
 # (call, what it does instead, how often in a row; 0: for ever)
