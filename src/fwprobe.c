@@ -17,12 +17,23 @@ static const struct probe {
 	uint8_t match, value; /* enum match_kind; AF_*, of MATCH_FAMILY, with meta l4proto udp */
 	uint8_t verdict;      /* enum verdict */
 } probes[] = {
-	[FWPROBE_DEFRAG4] = { "defrag4", .match = MATCH_FAMILY, AF_INET, VERDICT_TPROXY4 },
-	[FWPROBE_DEFRAG6] = { "defrag6", .match = MATCH_FAMILY, AF_INET6, VERDICT_TPROXY6 },
-	[FWPROBE_CONNTRACK] = { "conntrack", .match = MATCH_CT_INVALID, 0, VERDICT_RETURN },
-	[FWPROBE_EGRESS] = { "egress", FAMILY_NETDEV, HOOK_EGRESS },
-	[FWPROBE_BRIDGE] = { "forward", FAMILY_BRIDGE, HOOK_FORWARD },
-	[FWPROBE_ROUTE] = { "route", FAMILY_NETDEV, HOOK_NONE, MATCH_ROUTED, 0, VERDICT_RETURN },
+	[FWPROBE_DEFRAG4] = { .chain = "defrag4",
+			      .match = MATCH_FAMILY,
+			      .value = AF_INET,
+			      .verdict = VERDICT_TPROXY4 },
+	[FWPROBE_DEFRAG6] = { .chain = "defrag6",
+			      .match = MATCH_FAMILY,
+			      .value = AF_INET6,
+			      .verdict = VERDICT_TPROXY6 },
+	[FWPROBE_CONNTRACK] = { .chain = "conntrack",
+				.match = MATCH_CT_INVALID,
+				.verdict = VERDICT_RETURN },
+	[FWPROBE_EGRESS] = { .chain = "egress", .family = FAMILY_NETDEV, .hook = HOOK_EGRESS },
+	[FWPROBE_BRIDGE] = { .chain = "forward", .family = FAMILY_BRIDGE, .hook = HOOK_FORWARD },
+	[FWPROBE_ROUTE] = { .chain = "route",
+			    .family = FAMILY_NETDEV,
+			    .match = MATCH_ROUTED,
+			    .verdict = VERDICT_RETURN },
 };
 
 /* One bit for each part. */
