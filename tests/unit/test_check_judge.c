@@ -108,6 +108,8 @@ static const struct {
 
 	{ "both, approved inside", TUNNELS "mode = both\n" RESOLVER "\n", WAY(PLAIN),
 	  .left = { WG0 }, SEEN(INSIDE, WG0) },
+	{ "both, approved and pinned inside", TUNNELS "mode = both\n" RESOLVER "\n", WAY(PLAIN),
+	  .left = { WG0 }, .pinned = true, SEEN(INSIDE, WG0) },
 	{ "both, not approved", TUNNELS "mode = both\nresolver = 10.0.0.1\n", WAY(PLAIN),
 	  .left = { WG0 }, SEEN(LEAK, WG0) },
 	{ "both, approved, but outside", TUNNELS "mode = both\n" RESOLVER "\n", WAY(PLAIN),
