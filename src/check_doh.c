@@ -1,6 +1,5 @@
 #include "check_doh.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -88,18 +87,6 @@ static void tell_doh(const struct check *c, const char *path, enum doh doh, cons
 	check_tell(c, &f);
 }
 
-static void tell_no_json(const struct check *c, const char *path, int err)
-{
-	struct finding f = check_finding("unreadable", false, path);
-
-	check_say(&f, "%s: %s; whether it turns DNS over HTTPS on is not known", path,
-		  err == -EOPNOTSUPP ? "this build of leakguard reads no JSON" :
-		  err == -ENOMEM     ? "out of memory" :
-				       "no JSON");
-	check_advise(&f, "look for DNS over HTTPS in it");
-	check_tell(c, &f);
-}
-
 static void read_policies(const struct check *c, const char *path, struct check_file *file,
 			  void *ctx)
 {
@@ -107,16 +94,10 @@ static void read_policies(const struct check *c, const char *path, struct check_
 	struct check_json *json = NULL;
 	char server[DOH_SERVER];
 	enum doh doh;
-	int err;
 
-	/* A comment on JSON that nobody can turn something on with. */
-	if (!file->text[strspn(file->text, " \t\r\n")])
+	/* An empty file is no JSON either, but nobody can turn something on with it. */
+	if (!file->text[strspn(file->text, " \t\r\n")] || !check_take_json(c, path, file, &json))
 		return;
-	err = check_json_parse(file->text, file->len, &json);
-	if (err) {
-		tell_no_json(c, path, err);
-		return;
-	}
 	doh = kin->read(json, server);
 	if (doh == DOH_ON || doh == DOH_NAMED)
 		tell_doh(c, path, doh, server, kin);

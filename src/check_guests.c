@@ -87,6 +87,14 @@ static void check_dnsmasq_file(const struct check *c, const char *path, struct c
 	}
 }
 
+/* OpenWrt makes "dnsmasq.conf.cfg01411c" of /etc/config/dhcp, beside files of others. */
+static void check_openwrt_file(const struct check *c, const char *path, struct check_file *file,
+			       void *ctx)
+{
+	if (strstr(path, "/dnsmasq.conf"))
+		check_dnsmasq_file(c, path, file, ctx);
+}
+
 static void check_dnsmasq(const struct check *c)
 {
 	struct check_file file;
@@ -97,6 +105,7 @@ static void check_dnsmasq(const struct check *c)
 	}
 	check_each(c, "/etc/dnsmasq.d", "", check_dnsmasq_file, NULL);
 	check_each(c, "/etc/NetworkManager/dnsmasq.d", "", check_dnsmasq_file, NULL);
+	check_each(c, "/var/etc", "", check_openwrt_file, NULL);
 	check_each(c, "/var/lib/libvirt/dnsmasq", ".conf", check_dnsmasq_file, NULL);
 }
 
@@ -159,11 +168,11 @@ static bool check_daemon_json(const struct check *c)
 	struct check_json *json = NULL, *list, *item;
 	struct check_file file;
 	struct addr addr;
-	int err;
+	bool taken;
 
 	if (!check_open(c, DAEMON_JSON, &file))
 		return false;
-	err = check_json_parse(file.text, file.len, &json);
+	taken = check_take_json(c, DAEMON_JSON, &file, &json);
 	check_file_fini(&file);
 	list = check_json_member(json, "dns");
 	for (size_t i = 0; (item = check_json_item(list, i)); i++) {
@@ -181,7 +190,7 @@ static bool check_daemon_json(const struct check *c)
 	}
 	item = check_json_item(list, 0);
 	check_json_free(json);
-	return item || err;
+	return item || !taken;
 }
 
 void check_guests(const struct check *c)

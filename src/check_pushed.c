@@ -162,7 +162,7 @@ static void read_numbered(const struct check *c, const char *path, struct check_
 		return;
 	memcpy(l.link, link->name, sizeof(l.link));
 	if (*file->text == '{') {
-		if (!check_json_parse(file->text, file->len, &json))
+		if (check_take_json(c, path, file, &json))
 			lease_take_json(&l, json);
 		check_json_free(json);
 	} else {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "check_json.h"
 #include "netstate.h"
 #include "policy.h"
 
@@ -82,6 +83,23 @@ bool check_open(const struct check *c, const char *path, struct check_file *ret_
 	if (!err && ret_file->cut)
 		tell_cut(c, path);
 	return !err;
+}
+
+bool check_take_json(const struct check *c, const char *path, const struct check_file *file,
+		     struct check_json **ret_json)
+{
+	const int err = check_json_parse(file->text, file->len, ret_json);
+	struct finding f = check_finding("unreadable", false, path);
+
+	if (!err)
+		return true;
+	check_say(&f, "%s: %s; what it sets is not known", path,
+		  err == -EOPNOTSUPP ? "this build of leakguard reads no JSON" :
+		  err == -ENOMEM     ? "out of memory" :
+				       "no JSON");
+	check_advise(&f, "look into it");
+	check_tell(c, &f);
+	return false;
 }
 
 bool check_list(const struct check *c, const char *path, const char *suffix,

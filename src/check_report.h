@@ -35,7 +35,16 @@ void check_tell(const struct check *c, struct finding *f);
  */
 bool check_open(const struct check *c, const char *path, struct check_file *ret_file);
 
-/* The same of a folder. */
+struct check_json;
+
+/*
+ * The file's text as JSON, for check_json_free(); telling when it is none, or this
+ * build reads none.  False: there is no value.
+ */
+bool check_take_json(const struct check *c, const char *path, const struct check_file *file,
+		     struct check_json **ret_json);
+
+/* What is in a folder; telling when it cannot be read.  False: there is no list. */
 bool check_list(const struct check *c, const char *path, const char *suffix,
 		struct check_dir *ret_dir);
 

@@ -288,6 +288,9 @@ static void check_links(const struct check *c, const struct check *quiet,
 		if (own.all)
 			check_domains(c, link);
 		told = told || check_tls(c, own.tls, link->name);
+		/* The port of a bridge has no addresses, so resolved asks nobody there. */
+		if (link->master)
+			continue;
 		/* What a link does not set is on. */
 		if (ask_llmnr && own.llmnr != RESOLVED_SUPPORT_NO)
 			append(by_llmnr, link->name);

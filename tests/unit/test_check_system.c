@@ -19,6 +19,7 @@ static const struct link links[] = {
 	{ .index = 5, .name = "eth9" },
 	{ .index = 6, .name = "docker0", .kind = "bridge", .up = true },
 	{ .index = 7, .name = "virbr0", .kind = "bridge", .up = true },
+	{ .index = 8, .name = "vnet0", .kind = "tun", .up = true, .master = 7 },
 };
 #define NO_GUESTS 5 /* of the links */
 
@@ -566,10 +567,25 @@ static void test_guests(void **state)
 		  .files = { { "/etc/dnsmasq.conf", "server=192.0.2.1#5300\n" } },
 		  .found = "resolver /etc/dnsmasq.conf!",
 		  .says = "on port 5300, which is a port that the policy" },
+		{ .what = "OpenWrt's dnsmasq",
+		  .files = { { "/var/etc/dnsmasq.conf.cfg01411c", "server=192.0.2.1\n" } },
+		  .found = "resolver /var/etc/dnsmasq.conf.cfg01411c!" },
+		{ .what = "another's file beside it",
+		  .files = { { "/var/etc/other.conf", "server=192.0.2.1\n" } },
+		  .found = "" },
 		{ .what = "dnsmasq and an approved one",
 		  .files = { { "/etc/dnsmasq.conf", "server=10.64.0.1\nserver=127.0.0.1#5300\n" } },
 		  .found = "" },
-#ifndef WITHOUT_JSON
+#ifdef WITHOUT_JSON
+		{ .what = "daemon.json, and no JSON in this build",
+		  .files = { { "/etc/docker/daemon.json", "{\"dns\":[\"192.0.2.1\"]}" } },
+		  .found = "unreadable /etc/docker/daemon.json",
+		  .says = "this build of leakguard reads no JSON" },
+#else
+		{ .what = "daemon.json, and no JSON",
+		  .files = { { "/etc/docker/daemon.json", "{\"dns\":" } },
+		  .found = "unreadable /etc/docker/daemon.json",
+		  .says = "no JSON" },
 		{ .what = "daemon.json",
 		  .files = { { "/etc/docker/daemon.json",
 			       "{\"dns\":[\"10.64.0.1\",\"192.0.2.1\"]}" } },
@@ -640,7 +656,7 @@ static void test_doh(void **state)
 		{ .what = "no JSON",
 		  .files = { { FIREFOX, "{\"policies\":" } },
 		  .found = "unreadable " FIREFOX,
-		  .says = "no JSON; whether it turns DNS over HTTPS on is not known" },
+		  .says = "no JSON; what it sets is not known" },
 		{ .what = "nothing", .files = { { FIREFOX, " \n" } }, .found = "" },
 		{ .what = "escapes",
 		  .files = { { CHROME,
