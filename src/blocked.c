@@ -6,7 +6,6 @@
 
 #define PORT_ENCRYPTED 853 /* RFC 7858, 3.1; RFC 9250, 4.1.1 */
 #define TCP_PREFIX     2   /* bytes of length, RFC 1035, 4.2.2 */
-#define SHORTEST_QUERY 17  /* header, the root, type and class */
 
 /* Of TCP only what begins a message: in the middle of one anything may stand. */
 static bool find_message(struct packet *p)
@@ -20,8 +19,6 @@ static bool find_message(struct packet *p)
 	said = (size_t)(p->payload[0] << 8 | p->payload[1]);
 	p->payload += TCP_PREFIX;
 	p->payload_len -= TCP_PREFIX;
-	if (said < SHORTEST_QUERY)
-		return false;
 	p->payload_len = said < p->payload_len ? said : p->payload_len;
 	return true;
 }

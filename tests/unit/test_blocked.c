@@ -67,6 +67,8 @@ static const struct {
 	{ "filled up behind its end", PACKET_IPV4,
 	  "45 00 001c 0000 0000 40 11 0000 " ADDRS4 "1388 0035 0008 0000 " DNS,
 	  V4 "17 5000-53 unknown" },
+	{ "IP says that it is shorter", PACKET_IPV4,
+	  "45 00 001c 0000 0000 40 11 0000 " ADDRS4 UDP DNS, V4 "17 5000-53 unknown" },
 	{ "UDP says it is shorter", PACKET_IPV4, IPV4 "1388 0035 0010 0000 " DNS,
 	  V4 "17 5000-53 unknown" },
 	{ "a later fragment", PACKET_IPV4, "45 00 0031 0000 0001 40 11 0000 " ADDRS4 UDP DNS,
