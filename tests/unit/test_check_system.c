@@ -68,7 +68,7 @@ struct row {
 
 static void test_row(const struct row *row)
 {
-	void *root;
+	void *root = NULL;
 	struct told t;
 
 	assert_int_equal(make_dir(&root), 0);
