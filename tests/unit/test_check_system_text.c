@@ -531,8 +531,8 @@ static void test_dhclient(void **state)
 		free(own);
 		*out = '\0';
 		for (size_t j = 0; j < n; j++)
-			snprintf(out + strlen(out), OUT - strlen(out), "%s:%.200s ", list[j].link,
-				 list_routes(&list[j], routes));
+			snprintf(out + strlen(out), OUT - strlen(out), "%.15s:%.200s ",
+				 list[j].link, list_routes(&list[j], routes));
 		assert_row(!strcmp(out, rows[i].found), rows[i].text, "found %s", out);
 	}
 }
