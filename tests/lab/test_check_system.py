@@ -10,8 +10,10 @@ import shutil
 import pytest
 
 import labnet
+import netns
 import systems
 from lookups import resolv_conf
+from test_hook_networkd import NETWORKD, NETWORKS, Networkd
 
 PROVIDER = labnet.RESOLVERS["provider"]
 INSIDE = labnet.RESOLVERS["inside"]
@@ -157,6 +159,49 @@ def test_files(lab, guard, veth_tunnel):
     assert system.subjects("guests", risk=False) == {"docker0"}
     assert system.subjects("doh") == {"/etc/firefox/policies/policies.json"}
     assert "https://?[31m" in system.text("doh")
+
+
+@contextlib.contextmanager
+def leased(lab, *options):
+    """wan1 with a lease that the real systemd-networkd took; its text."""
+    daemon = Networkd(lab)
+    put(pathlib.Path(NETWORKS, "10-dhcp.network"),
+        "[Match]\nName=wan1\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n")
+    lab.host.ip("link add wan1 type veth peer name far1 netns isp")
+    lab.isp.ip("addr add 198.18.1.1/24 dev far1", "link set far1 up")
+    lease = RUN / f"systemd/netif/leases/{index(lab, 'wan1')}"
+    try:
+        with systems.dnsmasq(
+                lab, lab.isp, "--port=0", "--interface=far1",
+                "--dhcp-range=198.18.1.100,198.18.1.150,1h", "--no-ping",
+                f"--dhcp-leasefile={lab.dir}/leases", *options):
+            process = lab.host.popen([
+                "unshare", "--mount", "sh", "-c",
+                f"mount -o remount,bind,ro /sys && exec {NETWORKD}"],
+                env=daemon.env)
+            try:
+                netns.wait_until(lease.exists, "a lease", 20)
+                yield lease.read_text()
+            finally:
+                netns.stop(process)
+    finally:
+        lab.host.ip("link del wan1")
+        shutil.rmtree(NETWORKS, ignore_errors=True)
+        shutil.rmtree(daemon.hooks, ignore_errors=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("routes", [(), ("8.8.8.0/24", "0.0.0.0/1")])
+def test_lease(lab, guard, veth_tunnel, routes):
+    """As the real client writes it."""
+    guard.enable(tunnel=veth_tunnel.link)
+    words = ",".join(f"{route},198.18.1.1" for route in routes)
+    with leased(lab, *([f"--dhcp-option=121,{words}"] if routes else [])) as text:
+        system = System(guard)
+    assert ("CLASSLESS_ROUTES" in text) == bool(routes), text
+    assert system.subjects("dhcp-routes") == ({"wan1"} if routes else set())
+    for route in routes:
+        assert route in system.text("dhcp-routes")
 
 
 def test_text(lab, guard, veth_tunnel):
