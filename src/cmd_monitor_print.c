@@ -12,7 +12,7 @@
 #define FAINT  "\033[2m"
 #define NORMAL "\033[0m"
 
-#define WHO_ROOM 128
+#define WHO_ROOM 192
 
 const char *monitor_quotable(const char *text, char *buf, size_t size)
 {
