@@ -142,7 +142,7 @@ def test_files(lab, guard, veth_tunnel):
     put(RUN / f"systemd/netif/leases/{wan}",
         "CLASSLESS_ROUTES=0.0.0.0/1,192.0.2.1 128.0.0.0/1,192.0.2.1\n")
     put(RUN / f"NetworkManager/devices/{index(lab, 'lan0')}",
-        "[dhcp4]\nrfc3442_classless_static_routes=192.168.77.0/24 10.0.0.1\n")
+        "[dhcp4]\ndhcp4.rfc3442_classless_static_routes=192.168.77.0/24 10.0.0.1\n")
     put(ETC / "firefox/policies/policies.json", json.dumps(
         {"policies": {"DNSOverHTTPS": {
             "Enabled": True, "ProviderURL": "https://\x1b[31m\u202e.example/"}}}))

@@ -471,7 +471,7 @@ static void test_leases(void **state)
 		{ .what = "NetworkManager",
 		  .files = { { "/run/NetworkManager/devices/3",
 			       "[device]\nmanaged=true\n[dhcp4]\n"
-			       "rfc3442_classless_static_routes=8.8.8.0/24 10.0.0.1\n" } },
+			       "dhcp4.rfc3442_classless_static_routes=8.8.8.0/24 10.0.0.1\n" } },
 		  .found = "dhcp-routes wlan0!" },
 		{ .what = "NetworkManager's older file",
 		  .files = { { "/var/lib/NetworkManager/internal-4a3f-eth0.lease",
