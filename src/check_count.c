@@ -34,11 +34,11 @@ static bool read_counts(struct fwsock *fs, struct check_counts *ret_counts)
 	return true;
 }
 
-/* The only one of its sort that grew, if by one; *ret_grew: any did. */
+/* The only one of its sort that grew, if by no more than that; *ret_grew: any did. */
 static unsigned int only_one(const struct check_counts *before, const struct check_counts *after,
-			     bool blocking, bool *ret_grew)
+			     bool blocking, uint64_t packets, bool *ret_grew)
 {
-	unsigned int found = 0;
+	unsigned int found = 0, numbers = 0;
 	uint64_t grown = 0;
 
 	for (unsigned int n = 0; n < CHECK_COUNT_NUMBERS; n++) {
@@ -46,12 +46,13 @@ static unsigned int only_one(const struct check_counts *before, const struct che
 			continue;
 		grown += after->packets[n] - before->packets[n];
 		found = n;
+		numbers++;
 	}
 	*ret_grew = grown;
-	return grown == 1 ? found : 0;
+	return numbers == 1 && grown <= packets ? found : 0;
 }
 
-unsigned int check_counts_step(struct check_counts *counts, struct fwsock *fs)
+unsigned int check_counts_step(struct check_counts *counts, struct fwsock *fs, uint64_t packets)
 {
 	struct check_counts now;
 	unsigned int found = 0;
@@ -62,9 +63,9 @@ unsigned int check_counts_step(struct check_counts *counts, struct fwsock *fs)
 		return 0;
 	}
 	if (counts->known) {
-		found = only_one(counts, &now, true, &blocked);
+		found = only_one(counts, &now, true, packets, &blocked);
 		if (!blocked)
-			found = only_one(counts, &now, false, &passed);
+			found = only_one(counts, &now, false, packets, &passed);
 	}
 	*counts = now;
 	return found;

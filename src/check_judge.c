@@ -55,7 +55,7 @@ static bool is_outside(const struct check_law *law, const struct check_shot *s, 
 	case FRAMES_ROLE_GUARDED:
 		return true;
 	case FRAMES_ROLE_CARRIER:
-		return s->way != CHECK_WAY_FRAME && !was_in_tunnel(law, s);
+		return !check_way_is_frame(s->way) && !was_in_tunnel(law, s);
 	case FRAMES_ROLE_LOOPBACK:
 	case FRAMES_ROLE_TUNNEL:
 	case FRAMES_ROLE_INSIDE:

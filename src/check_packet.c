@@ -4,13 +4,15 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#define IP4_BYTES 20
-#define IP6_BYTES 40
-#define UDP_BYTES 8
-#define TCP_BYTES 20
-#define TTL	  64
-#define SYN	  0x02
-#define ACK	  0x10
+#define IP4_BYTES   20
+#define IP6_BYTES   40
+#define UDP_BYTES   8
+#define TCP_BYTES   20
+#define FRAG_BYTES  8  /* RFC 8200, 4.5 */
+#define FIRST_BYTES 16 /* of the datagram, in the first fragment: its header, half of the query's */
+#define TTL	    64
+#define SYN	    0x02
+#define ACK	    0x10
 
 static void put16(uint8_t *at, uint16_t value)
 {
@@ -77,11 +79,19 @@ static uint16_t fold_sum(uint32_t sum)
 	return (uint16_t)~sum;
 }
 
-static void put_ip4(const struct check_packet *p, uint8_t *at, size_t len)
+/* How the packet is cut: a fragment's place, and whether there is more. */
+struct cut {
+	size_t at, len; /* of the datagram's bytes */
+	bool more;
+};
+
+static void put_ip4(const struct check_packet *p, uint8_t *at, size_t len, const struct cut *cut)
 {
 	at[0] = 0x45;
 	put16(at + 2, (uint16_t)len);
 	put16(at + 4, (uint16_t)p->tag);
+	if (cut)
+		put16(at + 6, (uint16_t)((cut->more ? 0x2000u : 0) | cut->at / 8));
 	at[8] = TTL;
 	at[9] = p->proto;
 	memcpy(at + 12, p->from.bytes, 4);
@@ -89,14 +99,19 @@ static void put_ip4(const struct check_packet *p, uint8_t *at, size_t len)
 	put16(at + 10, fold_sum(add_sum(0, at, IP4_BYTES)));
 }
 
-static void put_ip6(const struct check_packet *p, uint8_t *at, size_t len)
+static void put_ip6(const struct check_packet *p, uint8_t *at, size_t len, const struct cut *cut)
 {
 	at[0] = 0x60;
 	put16(at + 4, (uint16_t)(len - IP6_BYTES));
-	at[6] = p->proto;
+	at[6] = cut ? IPPROTO_FRAGMENT : p->proto;
 	at[7] = TTL;
 	memcpy(at + 8, p->from.bytes, 16);
 	memcpy(at + 24, p->to.bytes, 16);
+	if (!cut)
+		return;
+	at[IP6_BYTES] = p->proto;
+	put16(at + IP6_BYTES + 2, (uint16_t)(cut->at | (cut->more ? 1u : 0)));
+	put32(at + IP6_BYTES + 4, p->tag);
 }
 
 static void put_transport(const struct check_packet *p, uint8_t *at, size_t len)
@@ -132,17 +147,42 @@ size_t check_packet_build(const struct check_packet *packet, uint8_t buf[CHECK_P
 		return 0;
 	memset(buf, 0, CHECK_PACKET_BYTES);
 	if (ip4)
-		put_ip4(packet, buf, ip + transport);
+		put_ip4(packet, buf, ip + transport, NULL);
 	else
-		put_ip6(packet, buf, ip + transport);
+		put_ip6(packet, buf, ip + transport, NULL);
 	put_transport(packet, buf + ip, transport);
 	return ip + transport;
+}
+
+size_t check_packet_build_piece(const struct check_packet *packet, int piece,
+				uint8_t buf[CHECK_PACKET_BYTES])
+{
+	const bool ip4 = packet->to.family == AF_INET;
+	const size_t ip = ip4 ? IP4_BYTES : IP6_BYTES + FRAG_BYTES;
+	const size_t whole = UDP_BYTES + packet->payload_len;
+	const struct cut cut = { .at = piece ? FIRST_BYTES : 0,
+				 .len = piece ? whole - FIRST_BYTES : FIRST_BYTES,
+				 .more = !piece };
+	uint8_t datagram[CHECK_PACKET_BYTES] = { 0 };
+
+	if (whole <= FIRST_BYTES || ip + whole > CHECK_PACKET_BYTES)
+		return 0;
+	put_transport(packet, datagram, whole);
+	memset(buf, 0, CHECK_PACKET_BYTES);
+	if (ip4)
+		put_ip4(packet, buf, ip + cut.len, &cut);
+	else
+		put_ip6(packet, buf, ip + cut.len, &cut);
+	memcpy(buf + ip, datagram + cut.at, cut.len);
+	return ip + cut.len;
 }
 
 /* Where the transport header starts; 0: it is no plain packet. */
 static size_t parse_ip(const uint8_t *data, size_t len, struct check_packet *p)
 {
-	if (len >= IP4_BYTES && data[0] == 0x45 && !(get16(data + 6) & 0x3fff)) {
+	/* Not the first of several fragments. */
+	if (len >= IP4_BYTES && data[0] == 0x45 && (get16(data + 6) & 0x3fff) != 0x2000) {
+		p->later = get16(data + 6) & 0x1fff;
 		p->from.family = p->to.family = AF_INET;
 		p->proto = data[9];
 		memcpy(p->from.bytes, data + 12, 4);
@@ -154,7 +194,13 @@ static size_t parse_ip(const uint8_t *data, size_t len, struct check_packet *p)
 		p->proto = data[6];
 		memcpy(p->from.bytes, data + 8, 16);
 		memcpy(p->to.bytes, data + 24, 16);
-		return IP6_BYTES;
+		if (p->proto != IPPROTO_FRAGMENT)
+			return IP6_BYTES;
+		if (len < IP6_BYTES + FRAG_BYTES)
+			return 0;
+		p->proto = data[IP6_BYTES];
+		p->later = get16(data + IP6_BYTES + 2) & 0xfff8;
+		return p->later ? IP6_BYTES + FRAG_BYTES : 0;
 	}
 	return 0;
 }
@@ -166,11 +212,18 @@ bool check_packet_parse(const uint8_t *data, size_t len, struct check_packet *re
 	const uint8_t *at = data + ip;
 	size_t header;
 
-	if (!ip || (p.proto != IPPROTO_UDP && p.proto != IPPROTO_TCP))
+	if (!ip ||
+	    (p.proto != IPPROTO_UDP && p.proto != IPPROTO_TCP && p.proto != CHECK_PACKET_OTHER))
 		return false;
-	header = p.proto == IPPROTO_UDP ? UDP_BYTES : TCP_BYTES;
+	header = p.later ? 0 : p.proto == IPPROTO_TCP ? TCP_BYTES : UDP_BYTES;
 	if (len < ip + header)
 		return false;
+	p.payload = at + header;
+	p.payload_len = len - ip - header;
+	if (p.later) {
+		*ret_packet = p;
+		return true;
+	}
 	if (p.proto == IPPROTO_TCP) {
 		if ((at[13] & (SYN | ACK)) != SYN)
 			return false;
@@ -178,8 +231,6 @@ bool check_packet_parse(const uint8_t *data, size_t len, struct check_packet *re
 	}
 	p.sport = get16(at);
 	p.dport = get16(at + 2);
-	p.payload = at + header;
-	p.payload_len = len - ip - header;
 	*ret_packet = p;
 	return true;
 }

@@ -9,13 +9,22 @@
 const char *check_way_format(enum check_way way)
 {
 	static const char *const names[CHECK_WAYS] = {
-		[CHECK_WAY_PLAIN] = "plain",
-		[CHECK_WAY_BOUND] = "bound",
-		[CHECK_WAY_RAW] = "raw",
-		[CHECK_WAY_FRAME] = "frame",
+		[CHECK_WAY_PLAIN] = "plain", [CHECK_WAY_BOUND] = "bound",
+		[CHECK_WAY_RAW] = "raw",     [CHECK_WAY_PIECES] = "fragments",
+		[CHECK_WAY_FRAME] = "frame", [CHECK_WAY_FRAME_PIECES] = "frame-fragments",
 	};
 
 	return names[way];
+}
+
+bool check_way_is_frame(enum check_way way)
+{
+	return way == CHECK_WAY_FRAME || way == CHECK_WAY_FRAME_PIECES;
+}
+
+bool check_way_is_cut(enum check_way way)
+{
+	return way == CHECK_WAY_PIECES || way == CHECK_WAY_FRAME_PIECES;
 }
 
 const char *check_kind_format(enum check_kind kind)
@@ -94,17 +103,21 @@ static void add_row(struct builder *b, struct check_shot model)
 {
 	const struct policy *p = b->policy;
 	struct check_plan *plan = b->plan;
-	const size_t n = p->ports_len + 1;
+	const bool cut = check_way_is_cut(model.way);
+	/* One port stands for all where it cannot be seen. */
+	const size_t ports = cut && p->ports_len ? 1 : p->ports_len, n = ports + 1;
 	const size_t space = port_space(plan->targets[model.target].addr.family, model.proto);
 
 	if (plan->shots_len + n > CHECK_MAX_SHOTS || b->ports_taken[space] + n > CHECK_PORT_BLOCK) {
 		plan->shots_out += n;
 		return;
 	}
-	model.control = plan->shots_len + p->ports_len;
-	for (size_t i = 0; i < p->ports_len; i++)
+	model.control = plan->shots_len + ports;
+	for (size_t i = 0; i < ports; i++)
 		add_shot(b, model, p->ports[i]);
 	model.is_control = true;
+	if (cut)
+		model.proto = CHECK_PACKET_OTHER;
 	add_shot(b, model, plan->control_port);
 }
 
@@ -117,11 +130,11 @@ static void add_way(struct builder *b, int link, enum check_way way)
 	if (at && at->skipped)
 		return;
 	for (size_t t = 0; t < plan->targets_len; t++) {
-		const bool reached = !at || way == CHECK_WAY_FRAME || at->reach >> t & 1;
+		const bool reached = !at || check_way_is_frame(way) || at->reach >> t & 1;
 
 		if (at && plan->targets[t].link && plan->targets[t].link != at->index)
 			continue;
-		for (size_t i = 0; i < sizeof(protos); i++)
+		for (size_t i = 0; i < (check_way_is_cut(way) ? 1 : sizeof(protos)); i++)
 			add_row(b, (struct check_shot){ .link = link,
 							.way = way,
 							.target = t,
@@ -146,10 +159,13 @@ int check_plan_build(struct check_plan *plan, const struct policy *p, uint64_t s
 	for (size_t i = 0; i < plan->links_len; i++) {
 		add_way(&b, (int)i, CHECK_WAY_BOUND);
 		add_way(&b, (int)i, CHECK_WAY_RAW);
+		add_way(&b, (int)i, CHECK_WAY_PIECES);
 	}
 	/* Last: by now the link-layer addresses of gateways are known. */
-	for (size_t i = 0; i < plan->links_len; i++)
+	for (size_t i = 0; i < plan->links_len; i++) {
 		add_way(&b, (int)i, CHECK_WAY_FRAME);
+		add_way(&b, (int)i, CHECK_WAY_FRAME_PIECES);
+	}
 	return 0;
 }
 
@@ -158,11 +174,6 @@ void check_plan_fini(struct check_plan *plan)
 	free(plan->shots);
 	plan->shots = NULL;
 	plan->shots_len = 0;
-}
-
-bool check_shot_is_beside(const struct check_shot *a, const struct check_shot *b)
-{
-	return a->link == b->link && a->way == b->way && a->target == b->target;
 }
 
 struct check_shot *check_plan_find(const struct check_plan *plan, sa_family_t family, uint8_t proto,

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "check_packet.h"
 #include "policy.h"
 #include "text.h"
 
@@ -31,10 +32,12 @@
 #define CHECK_SOURCE	    96
 
 enum check_way {
-	CHECK_WAY_PLAIN, /* a socket; routes decide */
-	CHECK_WAY_BOUND, /* a socket bound to the link (SO_BINDTODEVICE) */
-	CHECK_WAY_RAW,	 /* a raw IP socket bound to the link: headers by hand */
-	CHECK_WAY_FRAME, /* a packet socket of the link: past the IP stack */
+	CHECK_WAY_PLAIN,  /* a socket; routes decide */
+	CHECK_WAY_BOUND,  /* a socket bound to the link (SO_BINDTODEVICE) */
+	CHECK_WAY_RAW,	  /* a raw IP socket bound to the link: headers by hand */
+	CHECK_WAY_PIECES, /* the same, a datagram in two fragments: the later one shows no port */
+	CHECK_WAY_FRAME,  /* a packet socket of the link: past the IP stack */
+	CHECK_WAY_FRAME_PIECES,
 	CHECK_WAYS,
 };
 
@@ -105,12 +108,13 @@ int check_plan_build(struct check_plan *plan, const struct policy *p, uint64_t s
 /* Frees what it owns.  Accepts one of all zeros. */
 void check_plan_fini(struct check_plan *plan);
 
-/* Whether the shot's link, way, target and verdict's line are those of the one before it. */
-bool check_shot_is_beside(const struct check_shot *a, const struct check_shot *b);
-
 /* The shot of this protocol, family and source port; NULL: none of ours. */
 struct check_shot *check_plan_find(const struct check_plan *plan, sa_family_t family, uint8_t proto,
 				   uint16_t sport);
+
+/* Whether it goes by packet sockets; whether in two fragments. */
+bool check_way_is_frame(enum check_way way);
+bool check_way_is_cut(enum check_way way);
 
 const char *check_way_format(enum check_way way);    /* "bound" */
 const char *check_kind_format(enum check_kind kind); /* "gateway" */

@@ -28,7 +28,7 @@ struct run {
 static struct check_shot *find_by_label(const struct check_plan *plan,
 					const struct check_packet *packet)
 {
-	const size_t at = 13, len = 17; /* behind the header and the label's length */
+	const size_t at = packet->later ? CHECK_PACKET_LATER : CHECK_PACKET_WHOLE, len = 17;
 
 	for (size_t i = 0; packet->payload_len >= at + len && i < plan->shots_len; i++)
 		if (!memcmp(plan->shots[i].label, packet->payload + at, len))
@@ -50,9 +50,8 @@ static struct check_shot *find_syn(const struct check_plan *plan, const struct c
 static void note_seen(void *ctx, const struct check_packet *packet, int link)
 {
 	const struct run *r = ctx;
-	struct check_shot *s = packet->payload_len && packet->proto == IPPROTO_UDP ?
-				       find_by_label(r->plan, packet) :
-				       find_syn(r->plan, packet);
+	struct check_shot *s = packet->proto == IPPROTO_TCP ? find_syn(r->plan, packet) :
+							      find_by_label(r->plan, packet);
 
 	if (!s)
 		return;
@@ -117,12 +116,12 @@ static void send_shot(struct run *r, size_t number)
 
 	if (s->no_route)
 		return;
-	if (s->way == CHECK_WAY_FRAME)
+	if (check_way_is_frame(s->way))
 		find_mac(r->plan, s, mac);
 	s->err = check_send(&r->sender, r->plan, s, mac);
 	check_tap_read(r->tap, note_seen, r);
 	if (!s->is_control && clock_monotonic_ms() - r->started_ms < CHECK_COUNT_MS)
-		s->counted = check_counts_step(&r->counts, r->fs);
+		s->counted = check_counts_step(&r->counts, r->fs, check_way_is_cut(s->way) ? 2 : 1);
 }
 
 int check_run_shots(struct check_plan *plan, struct fwsock *fs, check_progress_fn *progress,
@@ -137,13 +136,13 @@ int check_run_shots(struct check_plan *plan, struct fwsock *fs, check_progress_f
 	err = check_sender_open(&r.sender);
 	if (err)
 		goto out;
-	(void)check_counts_step(&r.counts, fs);
+	(void)check_counts_step(&r.counts, fs, 0);
 	for (size_t i = 0; i < plan->shots_len; i++) {
 		/* All that goes by the IP stack finds out who the neighbours are. */
-		if (!awaited && plan->shots[i].way == CHECK_WAY_FRAME) {
+		if (!awaited && check_way_is_frame(plan->shots[i].way)) {
 			await_controls(&r, 0, i);
 			awaited = i;
-			(void)check_counts_step(&r.counts, fs);
+			(void)check_counts_step(&r.counts, fs, 0);
 		}
 		progress(ctx, i, plan->shots_len);
 		send_shot(&r, i);

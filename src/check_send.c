@@ -121,8 +121,9 @@ static int find_source(const struct check_plan *plan, const struct check_shot *s
 	return 0;
 }
 
+/* The packet; or its fragment `piece`, of a way that has some. */
 static size_t build(const struct check_plan *plan, const struct check_shot *s,
-		    const struct addr *source, uint8_t buf[CHECK_PACKET_BYTES])
+		    const struct addr *source, int piece, uint8_t buf[CHECK_PACKET_BYTES])
 {
 	uint8_t query[CHECK_PACKET_QUERY];
 	const struct check_packet packet = {
@@ -136,7 +137,8 @@ static size_t build(const struct check_plan *plan, const struct check_shot *s,
 		.payload_len = check_packet_query(s->label, s->tag, query),
 	};
 
-	return check_packet_build(&packet, buf);
+	return check_way_is_cut(s->way) ? check_packet_build_piece(&packet, piece, buf) :
+					  check_packet_build(&packet, buf);
 }
 
 static int send_raw(const struct check_plan *plan, const struct check_shot *s)
@@ -154,8 +156,12 @@ static int send_raw(const struct check_plan *plan, const struct check_shot *s)
 	fd = open_socket(plan, s, SOCK_RAW, IPPROTO_RAW);
 	if (fd < 0)
 		return fd;
-	if (sendto(fd, packet, build(plan, s, &source, packet), MSG_NOSIGNAL, &at.sa, at_len) < 0)
-		err = -errno;
+	/* What became of the last one counts: by then, all may have been put together. */
+	for (int i = 0; i < (check_way_is_cut(s->way) ? 2 : 1); i++)
+		err = sendto(fd, packet, build(plan, s, &source, i, packet), MSG_NOSIGNAL, &at.sa,
+			     at_len) < 0 ?
+			      -errno :
+			      0;
 	close(fd);
 	return err;
 }
@@ -181,6 +187,7 @@ static int send_frame(int fd, const struct check_plan *plan, const struct check_
 	struct addr source = { .family = target_of(plan, s)->addr.family };
 	struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = link->index };
 	uint8_t packet[CHECK_PACKET_BYTES];
+	int err = 0;
 
 	/* Without one it leaves all the same. */
 	(void)find_source(plan, s, &source);
@@ -189,10 +196,12 @@ static int send_frame(int fd, const struct check_plan *plan, const struct check_
 		to.sll_halen = MAC_LEN;
 		memcpy(to.sll_addr, mac, MAC_LEN);
 	}
-	if (sendto(fd, packet, build(plan, s, &source, packet), MSG_NOSIGNAL,
-		   (struct sockaddr *)&to, sizeof(to)) < 0)
-		return -errno;
-	return 0;
+	for (int i = 0; i < (check_way_is_cut(s->way) ? 2 : 1); i++)
+		err = sendto(fd, packet, build(plan, s, &source, i, packet), MSG_NOSIGNAL,
+			     (struct sockaddr *)&to, sizeof(to)) < 0 ?
+			      -errno :
+			      0;
+	return err;
 }
 
 int check_send(const struct check_sender *sender, const struct check_plan *plan,
@@ -203,8 +212,10 @@ int check_send(const struct check_sender *sender, const struct check_plan *plan,
 	case CHECK_WAY_BOUND:
 		return send_by_socket(plan, shot);
 	case CHECK_WAY_RAW:
+	case CHECK_WAY_PIECES:
 		return send_raw(plan, shot);
 	case CHECK_WAY_FRAME:
+	case CHECK_WAY_FRAME_PIECES:
 		return send_frame(sender->frames, plan, shot, mac);
 	case CHECK_WAYS:
 		break;

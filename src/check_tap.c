@@ -19,34 +19,41 @@
 
 /*
  * Without link header (SOCK_DGRAM): IPv4 without options and IPv6 without
- * extension headers; UDP with the flags and counts of our queries; TCP from our
- * ports.  Jumps are to the two last lines.
+ * extension headers; datagrams with the flags and counts of our queries, and later
+ * fragments with their label's start; TCP from our ports.  X is where the transport
+ * header, or the fragment's payload, starts; jumps count from the next line.
  */
 static int attach_filter(int fd, uint16_t base_port, uint16_t block)
 {
 	struct sock_filter code[] = {
 		/* 0 */ BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 20),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 26),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x45, 0, 3),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x45, 0, 5),
 		BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 20),
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 6),
+		/* 6 */ BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x1fff, 11, 0),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 9),
-		/* 6 */ BPF_STMT(BPF_JMP | BPF_JA, 4),
-		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x60, 0, 13),
+		BPF_STMT(BPF_JMP | BPF_JA, 5),
+		/* 9, IPv6 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x60, 0, 17),
 		BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 40),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 6),
-		/* 11 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 5),
-		BPF_STMT(BPF_LD | BPF_W | BPF_IND, 10), /* flags, one question */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x01000001, 0, 8),
-		BPF_STMT(BPF_LD | BPF_H | BPF_IND, 20), /* the label's length, "q" */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17 << 8 | 'q', 0, 6),
-		BPF_STMT(BPF_JMP | BPF_JA, 4),
-		/* 17 */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 0, 4),
-		BPF_STMT(BPF_LD | BPF_H | BPF_IND, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_FRAGMENT, 3, 0),
+		/* 14, protocol */ BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 5, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, CHECK_PACKET_OTHER, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 7, 11),
+		/* 17, fragments */ BPF_STMT(BPF_LDX | BPF_W | BPF_IMM, 48),
+		BPF_STMT(BPF_LD | BPF_H | BPF_IND, CHECK_PACKET_LATER - 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17 << 8 | 'q', 7, 8),
+		/* 20, datagrams */ BPF_STMT(BPF_LD | BPF_W | BPF_IND, 10), /* flags, one question */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x01000001, 0, 6),
+		BPF_STMT(BPF_LD | BPF_H | BPF_IND, 8 + CHECK_PACKET_WHOLE - 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 17 << 8 | 'q', 3, 4),
+		/* 24, TCP */ BPF_STMT(BPF_LD | BPF_H | BPF_IND, 0),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, (uint32_t)(uint16_t) ~(block - 1)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, base_port, 0, 1),
-		/* 21 */ BPF_STMT(BPF_RET | BPF_K, CHECK_PACKET_BYTES),
+		/* 27 */ BPF_STMT(BPF_RET | BPF_K, CHECK_PACKET_BYTES),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
 	const struct sock_fprog program = { .len = LEN(code), .filter = code };

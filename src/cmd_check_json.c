@@ -55,6 +55,7 @@ static json_object *shot_json(const struct cmd_check_report *r, const struct che
 
 	add_number(o, "port", s->port);
 	add_number(o, "source_port", s->sport);
+	add_string(o, "label", s->label);
 	json_object_object_add(o, "left_by", left_json(r, s));
 	add_string(o, "error", s->err ? strerror(-s->err) : NULL);
 	return o;
@@ -74,7 +75,6 @@ static json_object *row_json(const struct cmd_check_report *r, const struct chec
 	add_number(o, "family", t->addr.family == AF_INET ? 4 : 6);
 	add_string(o, "address", addr_format(&t->addr, text));
 	add_string(o, "target", check_kind_format(t->kind));
-	add_string(o, "label", s->label);
 	add_string(o, "verdict", check_verdict_format(f.verdict));
 	snprintf(number, sizeof(number), "S%u", f.stopped_by);
 	add_string(o, "stopped_by", f.stopped_by ? number : NULL);

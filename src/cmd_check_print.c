@@ -46,6 +46,12 @@ static bool is_worse(enum check_verdict a, enum check_verdict b)
 	return false;
 }
 
+static bool is_cut_of(enum check_way cut, enum check_way way)
+{
+	return (cut == CHECK_WAY_PIECES && way == CHECK_WAY_RAW) ||
+	       (cut == CHECK_WAY_FRAME_PIECES && way == CHECK_WAY_FRAME);
+}
+
 /* One cell of the table: all protocols and ports of a link, way and target; "" where there is none. */
 static const char *cell_of(const struct cmd_check_report *r, int link, enum check_way way,
 			   size_t target, char buf[CELL])
@@ -56,9 +62,13 @@ static const char *cell_of(const struct cmd_check_report *r, int link, enum chec
 		const struct check_shot *s = &r->plan.shots[i];
 		struct check_finding f;
 
-		if (s->is_control || s->link != link || s->way != way || s->target != target)
+		if (s->is_control || s->link != link || s->target != target ||
+		    (s->way != way && !is_cut_of(s->way, way)))
 			continue;
 		f = check_judge(&r->law, &r->plan, s);
+		/* Fragments have no column: they are told where they fare worse. */
+		if (s->way != way && !is_worse(f.verdict, worst.verdict))
+			continue;
 		if (worst.verdict == f.verdict && worst.stopped_by != f.stopped_by)
 			worst.stopped_by = 0;
 		else if (worst.verdict == CHECK_VERDICTS || is_worse(f.verdict, worst.verdict))
@@ -120,9 +130,9 @@ static const char *advice_of_leak(const struct cmd_check_report *r, const struct
 		return "there is no guard: 'leakguard enable' raises it";
 	if (st->state == GUARD_STATE_ALTERED)
 		return "somebody changed the rules: 'leakguard reload' puts them right";
-	if (s->way == CHECK_WAY_FRAME && r->law.policy->frames == FRAMES_OFF)
+	if (check_way_is_frame(s->way) && r->law.policy->frames == FRAMES_OFF)
 		return "frames are not judged: set frames = auto, then 'leakguard reload'";
-	if (s->way == CHECK_WAY_FRAME)
+	if (check_way_is_frame(s->way))
 		return "frames are not judged on that link: 'leakguard status' says why";
 	return "'leakguard status' says what looks wrong; a rule of somebody else's may come later";
 }
@@ -148,7 +158,9 @@ static const char *way_words(const struct cmd_check_report *r, const struct chec
 		[CHECK_WAY_PLAIN] = "a socket",
 		[CHECK_WAY_BOUND] = "a socket bound to ",
 		[CHECK_WAY_RAW] = "a raw socket bound to ",
+		[CHECK_WAY_PIECES] = "fragments by a raw socket bound to ",
 		[CHECK_WAY_FRAME] = "a frame to ",
+		[CHECK_WAY_FRAME_PIECES] = "fragments in frames to ",
 	};
 	char name[IFNAMSIZ] = "";
 

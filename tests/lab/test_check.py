@@ -12,7 +12,7 @@ import pytest
 import labnet
 import netns
 import profiles
-from capture import TCP, UDP
+from capture import TCP
 from clients import dig
 from guard import egress_chain
 from lookups import resolv_conf
@@ -20,8 +20,8 @@ from lookups import resolv_conf
 GATEWAY, PROVIDER = labnet.GATEWAY, labnet.RESOLVERS["provider"]
 INSIDE, APPROVED = labnet.RESOLVERS["inside"], labnet.RESOLVERS["approved"]
 WAYS = {"plain", "bound", "raw", "frame"}
+PIECES = {"fragments", "frame-fragments"}
 LEAK, UNSURE, CLOSED = 4, 1, 0
-PROTOS = {"udp": UDP, "tcp": TCP}
 RUN = pathlib.Path("/run")
 
 
@@ -45,13 +45,15 @@ class Report:
         return {row["verdict"] for row in rows}
 
     def was_seen(self, row, part=None):
-        """By the capture: a datagram by its label, a SYN by its source port."""
+        """By the capture: a datagram or its later fragment by its label, a SYN
+        by its ports."""
         part = part or row
+        label = part["label"].encode()
         return any(
-            p.proto == PROTOS[row["protocol"]] and p.dport == part["port"]
-            and p.dst == row["address"] and
-            (row["label"].encode() in p.payload if row["protocol"] == "udp"
-             and part is row else p.sport == part["source_port"])
+            p.dst == row["address"] and
+            (label in p.payload if row["protocol"] == "udp" else
+             (p.proto, p.sport, p.dport) ==
+             (TCP, part["source_port"], part["port"]))
             for p in self.packets)
 
     def assert_true(self, link="wan0"):
@@ -95,6 +97,8 @@ def test_open(lab, guard):
                             link=None if way == "plain" else "wan0", way=way,
                             target=target, family=family, port=port,
                             protocol=protocol) == {"leak"}
+        for way in PIECES:
+            assert report.of(way=way, link="wan0", target=target) == {"leak"}
     assert {row["address"] for row in report.find("leak")} >= {
         *GATEWAY, PROVIDER.v4, INSIDE.v6}
     assert report.told["counts"]["leak"] == len(report.find("leak"))
@@ -107,9 +111,10 @@ def test_guarded(lab, guard):
     assert report.rc == CLOSED and report.told["result"] == "closed"
     assert report.of(link=None) == {"stopped"}
     assert report.of(link="wan0") == {"stopped"}
-    assert {row["stopped_by"] for row in report.rows if row["way"] != "frame"
-            and row["verdict"] == "stopped"} == {"S7"}
-    assert {row["stopped_by"] for row in report.find(way="frame")} == {"S11"}
+    assert {row["stopped_by"] for row in report.find("stopped")
+            if "frame" not in row["way"]} == {"S7"}
+    for way in ("frame", "frame-fragments"):
+        assert {row["stopped_by"] for row in report.find(way=way)} == {"S11"}
     # What is on the other side of a LAN has no way there but as a frame.
     assert report.of(link="lan0", way="raw") == {"no-route"}
     assert report.of(link="lan0", way="frame") == {"stopped"}
@@ -143,8 +148,9 @@ def test_frames_off(lab, guard):
     guard.enable(tunnel="tun0", frames="off")
     report = check(lab, guard)
     assert report.rc == LEAK
-    assert report.of(way="frame", link="wan0") == {"leak"}
-    for way in WAYS - {"frame"}:
+    for way in ("frame", "frame-fragments"):
+        assert report.of(way=way, link="wan0") == {"leak"}
+    for way in (WAYS | PIECES) - {"frame", "frame-fragments"}:
         assert "leak" not in report.of(way=way)
     lines = guard.run("check", "-q").stdout.splitlines()
     assert all("set frames = auto" in line for line in lines
@@ -216,7 +222,7 @@ def test_paused(lab, guard):
     assert report.rc == CLOSED and report.told["paused"]
     rows = report.find("approved")
     assert {row["approved_by"] for row in rows} == {"pause"}
-    assert {row["way"] for row in rows} == WAYS
+    assert {row["way"] for row in rows} == WAYS | PIECES
     guard.resume()
 
 
@@ -228,7 +234,8 @@ def test_approved_resolver(lab, guard, path, verdict):
     guard.enable(tunnel="tun0", resolver=PROVIDER.v4 + path)
     report = check(lab, guard)
     assert report.rc == CLOSED
-    assert report.of(address=PROVIDER.v4, link="wan0") == {verdict}
+    for way in ("bound", "raw", "frame"):
+        assert report.of(address=PROVIDER.v4, link="wan0", way=way) == {verdict}
     assert report.of(address=PROVIDER.v4, link=None) == {verdict}
     assert report.of(target="nobody", link="wan0") == {"stopped"}
     if verdict == "approved":

@@ -135,6 +135,50 @@ static void test_cut_packets(void **state)
 	}
 }
 
+/* Two fragments, put together, are the datagram; only the later one is told. */
+static void test_pieces(void **state)
+{
+	uint8_t query[CHECK_PACKET_QUERY], buf[2][CHECK_PACKET_BYTES], whole[CHECK_PACKET_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < LEN(shapes); i += 2) {
+		const size_t ip = i ? 48 : 20, start = i ? 40 : 20;
+		const struct check_packet p = {
+			.from = addr(shapes[i].from),
+			.to = addr(shapes[i].to),
+			.proto = IPPROTO_UDP,
+			.sport = 12345,
+			.dport = 853,
+			.tag = 0x89abcdef,
+			.payload = query,
+			.payload_len = check_packet_query("q0123456789abcdef", 0x89abcdef, query),
+		};
+		const size_t first = check_packet_build_piece(&p, 0, buf[0]);
+		const size_t later = check_packet_build_piece(&p, 1, buf[1]);
+		const size_t len = check_packet_build(&p, whole);
+		struct check_packet read;
+
+		assert_int_equal(first - ip, 16);
+		assert_int_equal(later - ip, len - start - 16);
+		assert_memory_equal(buf[0] + ip, whole + start, 16);
+		assert_memory_equal(buf[1] + ip, whole + start + 16, later - ip);
+		if (!i) {
+			assert_int_equal(fold(sum(buf[0], ip)), 0xffff);
+			assert_int_equal(fold(sum(buf[1], ip)), 0xffff);
+			assert_memory_equal(buf[0] + 6, "\x20\x00", 2);
+			assert_memory_equal(buf[1] + 6, "\x00\x02", 2);
+		} else {
+			assert_memory_equal(buf[0] + 40, "\x11\0\0\x01\x89\xab\xcd\xef", 8);
+			assert_memory_equal(buf[1] + 40, "\x11\0\0\x10\x89\xab\xcd\xef", 8);
+		}
+		assert_false(check_packet_parse(buf[0], first, &read));
+		for (size_t n = 0; n < ip; n++)
+			assert_false(check_packet_parse(buf[1], n, &read));
+		assert_true(check_packet_parse(buf[1], later, &read) && read.later);
+		assert_memory_equal(read.payload + CHECK_PACKET_LATER, "q0123456789abcdef", 17);
+	}
+}
+
 static void test_none_of_ours(void **state)
 {
 	static const struct {
@@ -142,13 +186,13 @@ static void test_none_of_ours(void **state)
 		size_t shape, at;
 		uint8_t byte;
 	} rows[] = {
-		{ "a later fragment", 0, 7, 1 },
+
 		{ "a first fragment", 0, 6, 0x20 },
 		{ "options", 0, 0, 0x46 },
 		{ "no IP", 0, 0, 0x55 },
-		{ "ICMP", 0, 9, 1 },
 		{ "an answer to a SYN", 1, 33, 0x12 },
 		{ "a reset", 1, 33, 0x04 },
+		{ "ICMP", 0, 9, 1 },
 		{ "IPv6 with a header in front", 2, 6, 0 },
 		{ "IPv6, an answer", 3, 53, 0x12 },
 	};
@@ -184,9 +228,9 @@ static void test_query_is_one(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_checksums),    cmocka_unit_test(test_made_and_read),
-		cmocka_unit_test(test_cut_packets),  cmocka_unit_test(test_none_of_ours),
-		cmocka_unit_test(test_query_is_one),
+		cmocka_unit_test(test_checksums),   cmocka_unit_test(test_made_and_read),
+		cmocka_unit_test(test_cut_packets), cmocka_unit_test(test_none_of_ours),
+		cmocka_unit_test(test_pieces),	    cmocka_unit_test(test_query_is_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
