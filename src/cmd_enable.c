@@ -56,8 +56,8 @@ int cmd_read_policy(struct state *s, const char *config, const struct override *
 
 		for (size_t k = 0; k < i; k++)
 			first &= strcmp(overrides[k].key, overrides[i].key) != 0;
-		if (first && key && key->clear)
-			key->clear(&s->policy);
+		if (first && key)
+			config_clear(&s->policy, key);
 		err = config_set_option(&s->policy, overrides[i].key, overrides[i].value,
 					reterr_text);
 		if (err)

@@ -12,29 +12,42 @@
 #define PAUSE_LIMIT_S  86400
 #define WATCH_LIMIT_MS 60000
 
-static int parse_tunnel(struct policy *p, const char *value, const char **reterr_expects)
+/* One value on its way into the policy. */
+struct setting {
+	const struct config_key *key;
+	const char *text;
+	const char *expects; /* the key's, or a narrower one */
+};
+
+/* What parse_choice() and parse_number() set: enums are unsigned int here. */
+static unsigned int *field(struct policy *p, const struct config_key *key)
+{
+	return (unsigned int *)((char *)p + key->field);
+}
+
+static int parse_tunnel(struct policy *p, struct setting *s)
 {
 	struct tunnel t = { .prefix = false };
 	int err = 0;
 
-	if (!strcmp(value, "auto")) {
-		*reterr_expects =
+	if (!strcmp(s->text, "auto")) {
+		s->expects =
 			"the name of a link: only enable and rules look for one, by --tunnel auto";
 		err = -EINVAL;
-	} else if (!ipsec_is_name(value)) {
-		err = value_parse_links(value, &t, reterr_expects);
-	} else if (tunnel_name_parse(value, t.name)) {
-		*reterr_expects =
+	} else if (!ipsec_is_name(s->text)) {
+		err = value_parse_links(s->text, &t, &s->expects);
+	} else if (tunnel_name_parse(s->text, t.name)) {
+		s->expects =
 			"\"ipsec:any\", or \"ipsec:N\" with N the reqid of a policy, 1 to 999999999";
 		err = -EINVAL;
 	}
 	return err ? err : policy_add_tunnel(p, &t);
 }
 
-static int parse_inside(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_inside(struct policy *p, struct setting *s)
 {
 	struct tunnel t;
-	const int err = value_parse_links(value, &t, reterr_expects);
+	const int err = value_parse_links(s->text, &t, &s->expects);
 
 	return err ? err : policy_add_inside(p, &t);
 }
@@ -108,16 +121,16 @@ static int parse_resolver_addr(struct resolver *r, char *text, const char **rete
 	return 0;
 }
 
-static int parse_resolver(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_resolver(struct policy *p, struct setting *s)
 {
 	struct resolver r = { .path = RESOLVER_PATH_STICKY };
 	char text[POLICY_TEXT], *words[4] = { NULL }, *save = NULL;
 	size_t n = 0;
 	int err;
 
-	if (strlen(value) >= sizeof(text))
+	if (strlen(s->text) >= sizeof(text))
 		return -EINVAL;
-	strcpy(text, value);
+	strcpy(text, s->text);
 	for (char *w = strtok_r(text, " \t", &save); w && n < 4; w = strtok_r(NULL, " \t", &save))
 		words[n++] = w;
 	if (n != 1 && n != 3)
@@ -125,9 +138,9 @@ static int parse_resolver(struct policy *p, const char *value, const char **rete
 	if (n == 3 && strcmp(words[1], "via"))
 		return -EINVAL;
 
-	err = n == 3 ? parse_path(&r, words[2], reterr_expects) : 0;
+	err = n == 3 ? parse_path(&r, words[2], &s->expects) : 0;
 	if (!err)
-		err = parse_resolver_addr(&r, words[0], reterr_expects);
+		err = parse_resolver_addr(&r, words[0], &s->expects);
 	return err ? err : policy_add_resolver(p, &r);
 }
 
@@ -146,22 +159,21 @@ static bool is_host_name(const char *name)
 	return letter;
 }
 
-static int parse_endpoint(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_endpoint(struct policy *p, struct setting *s)
 {
 	char text[POLICY_HOST_TEXT + 64], *host, *rest, *proto, *mark;
 	struct endpoint_host h = { 0 };
 	struct endpoint e = { 0 };
 	uint32_t number = 0;
 
-	if (strlen(value) >= sizeof(text))
+	if (strlen(s->text) >= sizeof(text))
 		return -EINVAL;
-	strcpy(text, value);
+	strcpy(text, s->text);
 	mark = strchr(text, ',');
 	if (mark) {
 		*mark++ = '\0';
 		if (strncmp(mark, "mark=", 5) || number_parse(mark + 5, 1, UINT32_MAX, &e.mark)) {
-			*reterr_expects =
-				"\",mark=N\" with N from 1 to 0xffffffff after the protocol";
+			s->expects = "\",mark=N\" with N from 1 to 0xffffffff after the protocol";
 			return -EINVAL;
 		}
 	}
@@ -177,7 +189,7 @@ static int parse_endpoint(struct policy *p, const char *value, const char **rete
 
 	if (!addr_parse(host, &e.addr)) {
 		if (!addr_is_unicast(&e.addr)) {
-			*reterr_expects = "the address of one host";
+			s->expects = "the address of one host";
 			return -EINVAL;
 		}
 		return policy_add_endpoint(p, &e);
@@ -191,16 +203,15 @@ static int parse_endpoint(struct policy *p, const char *value, const char **rete
 	return policy_add_host(p, &h);
 }
 
-static int parse_ports(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_ports(struct policy *p, struct setting *s)
 {
 	char text[POLICY_TEXT], *save = NULL;
 	struct policy scratch = { 0 };
 	uint32_t port;
 
-	(void)reterr_expects;
-	if (strlen(value) >= sizeof(text))
+	if (strlen(s->text) >= sizeof(text))
 		return -EINVAL;
-	strcpy(text, value);
+	strcpy(text, s->text);
 	for (char *w = strtok_r(text, ", \t", &save); w; w = strtok_r(NULL, ", \t", &save)) {
 		int err = number_parse(w, 1, 65535, &port);
 
@@ -216,84 +227,46 @@ static int parse_ports(struct policy *p, const char *value, const char **reterr_
 	return 0;
 }
 
-static int parse_mode(struct policy *p, const char *value, const char **reterr_expects)
+/* One of the words that the key may be completed to, which stand in the order of its enum. */
+static int parse_choice(struct policy *p, struct setting *s)
 {
-	(void)reterr_expects;
-	if (!strcmp(value, "either"))
-		p->mode = POLICY_MODE_EITHER;
-	else if (!strcmp(value, "both"))
-		p->mode = POLICY_MODE_BOTH;
-	else
-		return -EINVAL;
-	return 0;
-}
+	const size_t len = strlen(s->text);
+	unsigned int n = 0;
 
-static int parse_action(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	if (!strcmp(value, "drop"))
-		p->action = POLICY_ACTION_DROP;
-	else if (!strcmp(value, "reject"))
-		p->action = POLICY_ACTION_REJECT;
-	else
-		return -EINVAL;
-	return 0;
-}
-
-static int parse_fragments(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	for (int f = FRAGMENTS_AUTO; f <= FRAGMENTS_DROP; f++)
-		if (!strcmp(value, fragments_format((enum fragments)f))) {
-			p->fragments = (enum fragments)f;
+	for (const char *w = s->key->values; w; w = strchr(w, ' '), n++) {
+		w += *w == ' ';
+		if (strcspn(w, " ") == len && !memcmp(w, s->text, len)) {
+			*field(p, s->key) = n;
 			return 0;
 		}
+	}
 	return -EINVAL;
 }
 
-static int parse_frames(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_number(struct policy *p, struct setting *s)
 {
-	(void)reterr_expects;
-	for (int f = FRAMES_AUTO; f <= FRAMES_STRICT; f++)
-		if (!strcmp(value, frames_format((enum frames)f))) {
-			p->frames = (enum frames)f;
-			return 0;
-		}
-	return -EINVAL;
-}
-
-static int parse_log_group(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	return number_parse(value, 0, 65535, &p->log_group);
-}
-
-static int parse_log_rate(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	return number_parse(value, 1, 100000, &p->log_rate);
+	return number_parse(s->text, s->key->min, s->key->max, field(p, s->key));
 }
 
 /* Each line adds kinds; "any" forgets those before it. */
-static int parse_tunnel_kind(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_tunnel_kind(struct policy *p, struct setting *s)
 {
 	char text[POLICY_MAX_KINDS * IFNAMSIZ], name[IFNAMSIZ], *save = NULL;
 	const size_t before = p->kinds_len;
 	int err = -EINVAL;
 
-	(void)reterr_expects;
-	if (strlen(value) >= sizeof(text))
+	if (strlen(s->text) >= sizeof(text))
 		return -EINVAL;
-	if (!strcmp(value, "any")) {
+	if (!strcmp(s->text, "any")) {
 		p->kinds_len = 0;
 		return 0;
 	}
-	if (!strcmp(value, "strict")) {
+	if (!strcmp(s->text, "strict")) {
 		for (size_t i = 0; policy_tunnel_kinds[i]; i++)
 			(void)policy_add_kind(p, policy_tunnel_kinds[i]);
 		return 0;
 	}
-	strcpy(text, value);
+	strcpy(text, s->text);
 	for (char *w = strtok_r(text, ", \t", &save); w; w = strtok_r(NULL, ", \t", &save)) {
 		/* A kind is as long as a link's name may be, and written like one. */
 		err = !strcmp(w, "any") || !strcmp(w, "strict") ? -EINVAL : ifname_parse(w, name);
@@ -307,122 +280,43 @@ static int parse_tunnel_kind(struct policy *p, const char *value, const char **r
 	return err;
 }
 
-static int parse_ownership(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_pause_max(struct policy *p, struct setting *s)
 {
-	(void)reterr_expects;
-	if (!strcmp(value, "auto"))
-		p->ownership = OWNERSHIP_AUTO;
-	else if (!strcmp(value, "off"))
-		p->ownership = OWNERSHIP_OFF;
-	else
-		return -EINVAL;
-	return 0;
+	return duration_parse(s->text, PAUSE_LIMIT_S, &p->pause_max_s);
 }
 
-static int parse_flow_offload(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	if (!strcmp(value, "ignore"))
-		p->flow_offload = FLOW_OFFLOAD_IGNORE;
-	else if (!strcmp(value, "prevent"))
-		p->flow_offload = FLOW_OFFLOAD_PREVENT;
-	else
-		return -EINVAL;
-	return 0;
-}
-
-static int parse_pause_max(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	return duration_parse(value, PAUSE_LIMIT_S, &p->pause_max_s);
-}
-
-static int parse_watch_quiet(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	return number_parse(value, 1, WATCH_LIMIT_MS, &p->watch_quiet_ms);
-}
-
-static int parse_watch_late(struct policy *p, const char *value, const char **reterr_expects)
-{
-	(void)reterr_expects;
-	return number_parse(value, 1, WATCH_LIMIT_MS, &p->watch_late_ms);
-}
-
-static int parse_lan(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_lan(struct policy *p, struct setting *s)
 {
 	struct tunnel t;
-	const int err = value_parse_links(value, &t, reterr_expects);
+	const int err = value_parse_links(s->text, &t, &s->expects);
 
 	return err ? err : policy_add_lan(p, &t);
 }
 
-static int parse_lan_redirect(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_lan_redirect(struct policy *p, struct setting *s)
 {
 	struct redirect r = { 0 };
 	int err = 0;
 
 	/* From another host its own loopback address leads nowhere. */
-	if (strcmp(value, "local"))
-		err = value_parse_host(value, &r.addr, &r.port, reterr_expects);
+	if (strcmp(s->text, "local"))
+		err = value_parse_host(s->text, &r.addr, &r.port, &s->expects);
 	if (!err && r.addr.family != AF_UNSPEC &&
 	    (addr_is_linklocal(&r.addr) || addr_is_loopback(&r.addr)))
 		err = -EINVAL;
 	return err ? err : policy_add_redirect(p, &r);
 }
 
-static int parse_lan_exempt(struct policy *p, const char *value, const char **reterr_expects)
+static int parse_lan_exempt(struct policy *p, struct setting *s)
 {
 	uint8_t mac[MAC_LEN];
 	struct addr addr;
 
-	(void)reterr_expects;
-	if (!mac_parse(value, mac))
+	if (!mac_parse(s->text, mac))
 		return policy_add_exempt_mac(p, mac);
-	if (addr_parse(value, &addr) || !addr_is_unicast(&addr))
+	if (addr_parse(s->text, &addr) || !addr_is_unicast(&addr))
 		return -EINVAL;
 	return policy_add_exempt(p, &addr);
-}
-
-static void clear_kinds(struct policy *p)
-{
-	p->kinds_len = 0;
-}
-
-static void clear_tunnels(struct policy *p)
-{
-	p->tunnels_len = 0;
-}
-
-static void clear_insides(struct policy *p)
-{
-	p->insides_len = 0;
-}
-
-static void clear_resolvers(struct policy *p)
-{
-	p->resolvers_len = 0;
-}
-
-static void clear_endpoints(struct policy *p)
-{
-	p->endpoints_len = 0;
-	p->hosts_len = 0;
-}
-
-static void clear_lans(struct policy *p)
-{
-	p->lans_len = 0;
-}
-
-static void clear_redirects(struct policy *p)
-{
-	p->redirects_len = 0;
-}
-
-static void clear_exempts(struct policy *p)
-{
-	p->exempts_len = p->exempt_macs_len = 0;
 }
 
 const struct config_key config_keys[] = {
@@ -434,7 +328,7 @@ const struct config_key config_keys[] = {
 		.help = "a link that is a tunnel: wg0, tun*; or policy-mode IPsec: ipsec:any, ipsec:REQID",
 		.repeats = true,
 		.parse = parse_tunnel,
-		.clear = clear_tunnels,
+		.lists = { offsetof(struct policy, tunnels_len) },
 	},
 	{
 		.name = "resolver",
@@ -443,7 +337,7 @@ const struct config_key config_keys[] = {
 		.help = "an approved resolver: ADDR, ADDR@PORT, [v6]@PORT, then \"via IF\", \"via tunnel\" or \"via any\"",
 		.repeats = true,
 		.parse = parse_resolver,
-		.clear = clear_resolvers,
+		.lists = { offsetof(struct policy, resolvers_len) },
 	},
 	{
 		.name = "endpoint",
@@ -453,7 +347,8 @@ const struct config_key config_keys[] = {
 		.help = "the VPN's carrier: ADDR:PORT/PROTO, [v6]:PORT/PROTO or HOST:PORT/PROTO, then \",mark=N\"",
 		.repeats = true,
 		.parse = parse_endpoint,
-		.clear = clear_endpoints,
+		.lists = { offsetof(struct policy, endpoints_len),
+			   offsetof(struct policy, hosts_len) },
 	},
 	{
 		.name = "ports",
@@ -469,7 +364,8 @@ const struct config_key config_keys[] = {
 		.expects = "either or both",
 		.help = "through the tunnel or to an approved resolver (default), or only both at once",
 		.values = "either both",
-		.parse = parse_mode,
+		.parse = parse_choice,
+		.field = offsetof(struct policy, mode),
 	},
 	{
 		.name = "action",
@@ -477,7 +373,8 @@ const struct config_key config_keys[] = {
 		.expects = "drop or reject",
 		.help = "drop (default), or answer local programs and LAN clients at once",
 		.values = "drop reject",
-		.parse = parse_action,
+		.parse = parse_choice,
+		.field = offsetof(struct policy, action),
 	},
 	{
 		.name = "fragments",
@@ -485,7 +382,8 @@ const struct config_key config_keys[] = {
 		.expects = "auto, defrag, conntrack or drop",
 		.help = "later fragments: auto (default), defrag, conntrack or drop",
 		.values = "auto defrag conntrack drop",
-		.parse = parse_fragments,
+		.parse = parse_choice,
+		.field = offsetof(struct policy, fragments),
 	},
 	{
 		.name = "frames",
@@ -493,7 +391,8 @@ const struct config_key config_keys[] = {
 		.expects = "auto, off, require or strict",
 		.help = "packet sockets, bridged guests, macvlan: judged at the devices as far as the kernel can (auto, default), not, or always",
 		.values = "auto off require strict",
-		.parse = parse_frames,
+		.parse = parse_choice,
+		.field = offsetof(struct policy, frames),
 	},
 	{
 		.name = "inside",
@@ -502,7 +401,7 @@ const struct config_key config_keys[] = {
 		.help = "a link that leads to guests of this host, where nothing leaves it: docker0, veth*",
 		.repeats = true,
 		.parse = parse_inside,
-		.clear = clear_insides,
+		.lists = { offsetof(struct policy, insides_len) },
 	},
 	{
 		.name = "tunnel-kind",
@@ -512,7 +411,7 @@ const struct config_key config_keys[] = {
 		.values = "any strict tun wireguard ppp xfrm",
 		.repeats = true,
 		.parse = parse_tunnel_kind,
-		.clear = clear_kinds,
+		.lists = { offsetof(struct policy, kinds_len) },
 	},
 	{
 		.name = "lan",
@@ -521,7 +420,7 @@ const struct config_key config_keys[] = {
 		.help = "a link that LAN clients come in by, for lan-redirect: br-lan",
 		.repeats = true,
 		.parse = parse_lan,
-		.clear = clear_lans,
+		.lists = { offsetof(struct policy, lans_len) },
 	},
 	{
 		.name = "lan-redirect",
@@ -531,7 +430,7 @@ const struct config_key config_keys[] = {
 		.values = "local",
 		.repeats = true,
 		.parse = parse_lan_redirect,
-		.clear = clear_redirects,
+		.lists = { offsetof(struct policy, redirects_len) },
 	},
 	{
 		.name = "lan-exempt",
@@ -540,7 +439,8 @@ const struct config_key config_keys[] = {
 		.help = "a LAN client that lan-redirect leaves alone; it stays guarded",
 		.repeats = true,
 		.parse = parse_lan_exempt,
-		.clear = clear_exempts,
+		.lists = { offsetof(struct policy, exempts_len),
+			   offsetof(struct policy, exempt_macs_len) },
 	},
 	{
 		.name = "flow-offload",
@@ -548,7 +448,8 @@ const struct config_key config_keys[] = {
 		.expects = "ignore or prevent",
 		.help = "prevent: flows of guarded ports are kept out of flowtables, which pass by the rules (default ignore)",
 		.values = "ignore prevent",
-		.parse = parse_flow_offload,
+		.parse = parse_choice,
+		.field = offsetof(struct policy, flow_offload),
 	},
 	{
 		.name = "pause-max",
@@ -563,35 +464,48 @@ const struct config_key config_keys[] = {
 		.expects = "auto or off",
 		.help = "auto (default): where the kernel can, it keeps others from changing the rules while a watcher runs",
 		.values = "auto off",
-		.parse = parse_ownership,
+		.parse = parse_choice,
+		.field = offsetof(struct policy, ownership),
 	},
 	{
 		.name = "watch-quiet",
 		.arg = "MS",
 		.expects = "milliseconds, 1 to 60000",
 		.help = "look at links and routes once they have been quiet for so long, default 50",
-		.parse = parse_watch_quiet,
+		.parse = parse_number,
+		.field = offsetof(struct policy, watch_quiet_ms),
+		.min = 1,
+		.max = WATCH_LIMIT_MS,
 	},
 	{
 		.name = "watch-late",
 		.arg = "MS",
 		.expects = "milliseconds, 1 to 60000",
 		.help = "or, where they are never quiet, so long after the first change, default 500",
-		.parse = parse_watch_late,
+		.parse = parse_number,
+		.field = offsetof(struct policy, watch_late_ms),
+		.min = 1,
+		.max = WATCH_LIMIT_MS,
 	},
 	{
 		.name = "log-group",
 		.arg = "N",
 		.expects = "an nflog group, 1 to 65535, or 0 for off",
 		.help = "log what is blocked to this nflog group; 0 (default) for off",
-		.parse = parse_log_group,
+		.parse = parse_number,
+		.field = offsetof(struct policy, log_group),
+		.min = 0,
+		.max = 65535,
 	},
 	{
 		.name = "log-rate",
 		.arg = "N",
 		.expects = "packets per second, 1 to 100000",
 		.help = "log at most so many packets per second, default 10",
-		.parse = parse_log_rate,
+		.parse = parse_number,
+		.field = offsetof(struct policy, log_rate),
+		.min = 1,
+		.max = 100000,
 	},
 	{ .name = NULL },
 };
@@ -604,10 +518,17 @@ const struct config_key *config_key_find(const char *name)
 	return NULL;
 }
 
+void config_clear(struct policy *p, const struct config_key *key)
+{
+	for (size_t i = 0; i < sizeof(key->lists) / sizeof(key->lists[0]); i++)
+		if (key->lists[i])
+			*(size_t *)((char *)p + key->lists[i]) = 0;
+}
+
 int config_set(struct policy *p, const char *name, const char *value, char reterr_text[CONFIG_ERR])
 {
 	const struct config_key *key = config_key_find(name);
-	const char *expects = key ? key->expects : NULL;
+	struct setting setting = { .key = key, .text = value };
 	char shown[128];
 	int err;
 
@@ -618,7 +539,8 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 		return -ENOENT;
 	}
 
-	err = key->parse(p, value, &expects);
+	setting.expects = key->expects;
+	err = key->parse(p, &setting);
 	text_quotable(value, shown, sizeof(shown));
 	if (err == -E2BIG)
 		snprintf(reterr_text, CONFIG_ERR,
@@ -629,7 +551,8 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 	else if (err == -ENOMEM)
 		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": out of memory", name, shown);
 	else if (err)
-		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": expected %s", name, shown, expects);
+		snprintf(reterr_text, CONFIG_ERR, "%s \"%s\": expected %s", name, shown,
+			 setting.expects);
 	return err;
 }
 

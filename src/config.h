@@ -9,10 +9,13 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "policy.h"
 
 #define CONFIG_ERR 512 /* room for any message of this module */
+
+struct setting;
 
 struct config_key {
 	const char *name;    /* in the file, and as a long option */
@@ -20,13 +23,16 @@ struct config_key {
 	const char *expects; /* ends the sentence "expected ..." */
 	const char *help;    /* one line for -h and the manual page */
 	const char *values;  /* words to complete, separated by spaces; or NULL */
-	bool repeats;	     /* may be given more than once; each adds an entry */
 	/*
 	 * Parse one value into the policy.  -EINVAL, -E2BIG or -ENOMEM leave it
-	 * as it was; *reterr_expects may then be replaced by a narrower text.
+	 * as it was; setting->expects may then be replaced by a narrower text.
 	 */
-	int (*parse)(struct policy *p, const char *value, const char **reterr_expects);
-	void (*clear)(struct policy *p); /* forget the entries; NULL if it does not repeat */
+	int (*parse)(struct policy *p, struct setting *setting);
+	bool repeats;	   /* may be given more than once; each adds an entry */
+	uint8_t min;	   /* of a number */
+	uint16_t field;	   /* where in the policy, of one choice of `values`, or a number */
+	uint32_t max;	   /* of a number */
+	uint16_t lists[2]; /* where the lengths of its entries are; 0: none */
 };
 
 /* The table itself; ends with an entry whose name is NULL. */
@@ -34,6 +40,9 @@ extern const struct config_key config_keys[];
 
 /* NULL if there is no key of that name. */
 const struct config_key *config_key_find(const char *name);
+
+/* Forget the entries of a key that repeats; nothing of others. */
+void config_clear(struct policy *p, const struct config_key *key);
 
 /*
  * Set one key.  0, or -errno with "NAME "VALUE": expected ..." in reterr_text;

@@ -326,7 +326,7 @@ static void test_tunnel_kind(void **state)
 	}
 	/* What the command line does with the file's. */
 	p = policy_from_lines("tunnel-kind = strict\n");
-	config_key_find("tunnel-kind")->clear(&p);
+	config_clear(&p, config_key_find("tunnel-kind"));
 	assert_kinds(&p, "cleared", "");
 	for (int i = 0; i < POLICY_MAX_KINDS; i++) {
 		snprintf(value, sizeof(value), "kind%d", i);
@@ -371,7 +371,7 @@ static void test_unknown_key(void **state)
 	for (const struct config_key *k = config_keys; k->name; k++) {
 		assert_ptr_equal(config_key_find(k->name), k);
 		assert_true(k->arg && k->expects && k->help && k->parse &&
-			    k->repeats == !!k->clear);
+			    k->repeats == !!k->lists[0]);
 	}
 	policy_fini(&p);
 }
