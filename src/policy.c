@@ -51,16 +51,26 @@ int policy_copy(const struct policy *p, struct policy *ret_copy)
 	return 0;
 }
 
+/* One more element of `size` bytes at the end of a list that has room for `max`. */
+static int append(void *list, size_t *len, size_t max, size_t size, const void *more)
+{
+	if (*len == max)
+		return -E2BIG;
+	memcpy((char *)list + (*len)++ * size, more, size);
+	return 0;
+}
+
+/* The same of a list in the policy itself. */
+#define APPEND(list, len, more) \
+	append(list, len, sizeof(list) / sizeof((list)[0]), sizeof((list)[0]), more)
+
 static int add_links(struct tunnel links[POLICY_MAX_TUNNELS], size_t *len,
 		     const struct tunnel *more)
 {
 	for (size_t i = 0; i < *len; i++)
 		if (links[i].prefix == more->prefix && !memcmp(links[i].name, more->name, IFNAMSIZ))
 			return 0;
-	if (*len == POLICY_MAX_TUNNELS)
-		return -E2BIG;
-	links[(*len)++] = *more;
-	return 0;
+	return append(links, len, POLICY_MAX_TUNNELS, sizeof(*links), more);
 }
 
 int policy_add_tunnel(struct policy *p, const struct tunnel *tunnel)
@@ -80,37 +90,28 @@ int policy_add_lan(struct policy *p, const struct tunnel *lan)
 
 int policy_add_redirect(struct policy *p, const struct redirect *redirect)
 {
-	if (p->redirects_len == sizeof(p->redirects) / sizeof(p->redirects[0]))
-		return -E2BIG;
-	p->redirects[p->redirects_len++] = *redirect;
-	return 0;
+	return APPEND(p->redirects, &p->redirects_len, redirect);
 }
 
 int policy_add_exempt(struct policy *p, const struct addr *addr)
 {
-	if (p->exempts_len == POLICY_MAX_EXEMPTS)
-		return -E2BIG;
-	p->exempts[p->exempts_len++] = *addr;
-	return 0;
+	return APPEND(p->exempts, &p->exempts_len, addr);
 }
 
 int policy_add_exempt_mac(struct policy *p, const uint8_t mac[MAC_LEN])
 {
-	if (p->exempt_macs_len == POLICY_MAX_EXEMPTS)
-		return -E2BIG;
-	memcpy(p->exempt_macs[p->exempt_macs_len++], mac, MAC_LEN);
-	return 0;
+	return APPEND(p->exempt_macs, &p->exempt_macs_len, mac);
 }
 
 int policy_add_kind(struct policy *p, const char *kind)
 {
+	char name[IFNAMSIZ] = "";
+
+	strncpy(name, kind, IFNAMSIZ - 1);
 	for (size_t i = 0; i < p->kinds_len; i++)
-		if (!strncmp(p->kinds[i], kind, IFNAMSIZ))
+		if (!memcmp(p->kinds[i], name, IFNAMSIZ))
 			return 0;
-	if (p->kinds_len == POLICY_MAX_KINDS)
-		return -E2BIG;
-	strncpy(p->kinds[p->kinds_len++], kind, IFNAMSIZ - 1);
-	return 0;
+	return APPEND(p->kinds, &p->kinds_len, name);
 }
 
 /* rtnl_link_ops.kind of the drivers in drivers/net, net/ipv4, net/ipv6, net/xfrm that make tunnels */
@@ -142,64 +143,49 @@ bool policy_is_guarded(const struct policy *p, uint16_t port)
 
 int policy_add_port(struct policy *p, uint16_t port)
 {
-	if (policy_is_guarded(p, port))
-		return 0;
-	if (p->ports_len == POLICY_MAX_PORTS)
-		return -E2BIG;
-	p->ports[p->ports_len++] = port;
-	return 0;
+	return policy_is_guarded(p, port) ? 0 : APPEND(p->ports, &p->ports_len, &port);
 }
 
-/* Make room for one more element of `size` bytes in a list that may grow to `max`. */
-static int grow(void **list, size_t len, size_t *room, size_t max, size_t size)
+/* The same of a list on the heap, which is made larger up to `max`. */
+static int append_grown(void **list, size_t *len, size_t *room, size_t max, size_t size,
+			const void *more)
 {
-	const size_t more = *room ? *room * 2 : 16;
+	const size_t wanted = *room ? *room * 2 : 16;
 	void *bigger;
 
-	if (len == max)
-		return -E2BIG;
-	if (len < *room)
-		return 0;
-	bigger = realloc(*list, more * size);
-	if (!bigger)
-		return -ENOMEM;
-	*list = bigger;
-	*room = more;
-	return 0;
+	if (*len == *room && *len < max) {
+		bigger = realloc(*list, wanted * size);
+		if (!bigger)
+			return -ENOMEM;
+		*list = bigger;
+		*room = wanted;
+	}
+	return append(*list, len, max, size, more);
 }
 
 int policy_add_resolver(struct policy *p, const struct resolver *resolver)
 {
 	void *list = p->resolvers;
-	int err = grow(&list, p->resolvers_len, &p->resolvers_room, POLICY_MAX_RESOLVERS,
-		       sizeof(*p->resolvers));
+	const int err = append_grown(&list, &p->resolvers_len, &p->resolvers_room,
+				     POLICY_MAX_RESOLVERS, sizeof(*resolver), resolver);
 
-	if (err)
-		return err;
 	p->resolvers = list;
-	p->resolvers[p->resolvers_len++] = *resolver;
-	return 0;
+	return err;
 }
 
 int policy_add_endpoint(struct policy *p, const struct endpoint *endpoint)
 {
 	void *list = p->endpoints;
-	int err = grow(&list, p->endpoints_len, &p->endpoints_room, POLICY_MAX_ENDPOINTS,
-		       sizeof(*p->endpoints));
+	const int err = append_grown(&list, &p->endpoints_len, &p->endpoints_room,
+				     POLICY_MAX_ENDPOINTS, sizeof(*endpoint), endpoint);
 
-	if (err)
-		return err;
 	p->endpoints = list;
-	p->endpoints[p->endpoints_len++] = *endpoint;
-	return 0;
+	return err;
 }
 
 int policy_add_host(struct policy *p, const struct endpoint_host *host)
 {
-	if (p->hosts_len == POLICY_MAX_HOSTS)
-		return -E2BIG;
-	p->hosts[p->hosts_len++] = *host;
-	return 0;
+	return APPEND(p->hosts, &p->hosts_len, host);
 }
 
 /* "tun*" covers "tun0" and "tunnel*"; "ipsec*" has links only, "ipsec:any" all of IPsec. */
