@@ -120,7 +120,7 @@ json_members() {
 
 # Small objects have theirs in the sentence: ".Va name", but not ".Va version", which is told of.
 documented_members() {
-	section 'THE JSON OF STATUS' FILES | tee "$work/json" | items Va
+	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | tee "$work/json" | items Va
 	sed -n 's/^\.Va \([a-z_]*\)$/\1/p' "$work/json"
 }
 
@@ -135,7 +135,7 @@ warning_codes() {
 }
 
 documented_warnings() {
-	section 'THE JSON OF STATUS' FILES | sed -n '/codes of warnings/,$p' | items Qq
+	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | sed -n '/codes of warnings/,$p' | items Qq
 }
 
 covers() {
@@ -143,7 +143,7 @@ covers() {
 }
 
 documented_covers() {
-	section 'THE JSON OF STATUS' FILES | sed -n '/^What becomes of frames/,/^\.It/p' |
+	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | sed -n '/^What becomes of frames/,/^\.It/p' |
 		sed -n 's/^\.Qq \([a-z]*\).*/\1/p'
 }
 
@@ -153,7 +153,8 @@ cover_words() {
 }
 
 documented_cover_words() {
-	section COMMANDS OPTIONS | sed -n 's/^\.It Li \(.*\)/\1/p' | sed 's/: Ar why$//'
+	sed -n '/^@man-command status@/,/^@man-command rules@/p' src/leakguard.8.in |
+		sed -n 's/^\.It Li \(.*\)/\1/p' | sed 's/: Ar why$//'
 }
 
 states() {
@@ -165,7 +166,7 @@ documented_states() {
 }
 
 states_of_json() {
-	section 'THE JSON OF STATUS' FILES | sed -n '/^\.It Va state /,/^\.It Va guarded /p' |
+	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | sed -n '/^\.It Va state /,/^\.It Va guarded /p' |
 		sed -n 's/^\.Qq \([A-Z]*\).*/\1/p'
 }
 
@@ -174,7 +175,7 @@ owners() {
 }
 
 documented_owners() {
-	section 'THE JSON OF STATUS' FILES | sed -n '/^\.It Va owner /,/^\.El/p' | items Qq
+	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | sed -n '/^\.It Va owner /,/^\.El/p' | items Qq
 }
 
 # Codes stand behind the level; some calls choose between two.
