@@ -316,7 +316,7 @@ static int start(struct monitor *m)
 	}
 	if (!err && !group) {
 		log_error(
-			"monitor: what is blocked is not logged, expected log-group = 1 or another in the configuration, and 'leakguard reload'");
+			"monitor: what is blocked is not logged, expected log-group = 53 or another in the configuration, and 'leakguard reload'");
 		return -ENOENT;
 	}
 	/* First: what is blocked before we listen is counted as not shown. */

@@ -2,6 +2,7 @@
 #ifndef LEASES_H
 #define LEASES_H
 
+#include <sys/types.h>
 #include <time.h>
 
 #include "text.h"

@@ -38,7 +38,7 @@ rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const c
 	int n;
 
 	if (!b->err && c && c->rules_len == c->rules_room) {
-		const size_t room = c->rules_room ? c->rules_room * 2 : 8;
+		const size_t room = c->rules_room ? c->rules_room * 2 : 1;
 		struct rule *rules = realloc(c->rules, room * sizeof(*rules));
 
 		if (rules) {
