@@ -189,7 +189,7 @@ int policy_add_host(struct policy *p, const struct endpoint_host *host)
 }
 
 /* "tun*" covers "tun0" and "tunnel*"; "ipsec*" has links only, "ipsec:any" all of IPsec. */
-static bool covers(const struct tunnel *entry, const char *name)
+bool tunnel_covers(const struct tunnel *entry, const char *name)
 {
 	uint32_t reqid;
 
@@ -203,7 +203,7 @@ static bool covers(const struct tunnel *entry, const char *name)
 static bool has_link(const struct tunnel *links, size_t len, const char *ifname)
 {
 	for (size_t i = 0; i < len; i++)
-		if (covers(&links[i], ifname))
+		if (tunnel_covers(&links[i], ifname))
 			return true;
 	return false;
 }
@@ -333,7 +333,7 @@ static size_t tidy_links(struct tunnel *links, size_t len)
 
 		for (size_t k = 0; k < len && !covered; k++)
 			covered = k != i && (links[k].prefix || ipsec_is_name(links[k].name)) &&
-				  covers(&links[k], links[i].name);
+				  tunnel_covers(&links[k], links[i].name);
 		if (!covered)
 			links[kept++] = links[i];
 	}

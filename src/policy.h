@@ -167,6 +167,9 @@ int policy_validate(struct policy *p, char *reterr_why, size_t why_size);
 /* Whether this is a guarded port. */
 bool policy_is_guarded(const struct policy *p, uint16_t port);
 
+/* Whether this entry covers a link of this name. */
+bool tunnel_covers(const struct tunnel *entry, const char *name);
+
 /* Whether a link of this name counts as a tunnel. */
 bool policy_is_tunnel(const struct policy *p, const char *ifname);
 
