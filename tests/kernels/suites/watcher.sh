@@ -200,7 +200,7 @@ pins() {
 	lg status --json | grep -c '"pinned":true'
 }
 tried() {
-	lg status --json | grep -c '"link":"wan0"'
+	lg status --json | sed -n '/"routes_tried":/,/]/p' | grep -c '"link":"wan0"'
 }
 equals() {
 	[ "$($1)" = "$2" ]
