@@ -58,6 +58,9 @@ def test_locked_and_what_it_blocks(page, router, lab, guard):
                      "the page counts what was blocked", 15, interval=0.1)
     assert packets(browser, "S7") == guard.status()["counters"]["S7"]["packets"]
     browser.wait_for_text("#leakguard-blocked", "packets")
+    netns.wait_until(lambda: rows(browser, "blocked").get("wan0", ["", "0"])[:2]
+                     == ["53", str(guard.status()["blocked"][0]["packets"])],
+                     "the page tells what was blocked where", 15, interval=0.1)
 
 
 def test_a_tunnel_comes_and_goes_while_it_is_looked_at(page, router, lab, tunnel):
@@ -247,6 +250,7 @@ def test_all_of_the_answers(page, router, server, lab, guard, tunnel):
     status["watcher"]["routes_tried"] = [{"resolver": "", "link": "", "ago_ms": 1}]
     status["links"][0].update(frames="uncovered", why="")
     status["counters"][MARKUP] = {"packets": 1, "bytes": 1}
+    status["blocked"] = [{"link": "", "port": 53, "packets": 1, "bytes": 1}]
     plain = copy.deepcopy(status)
     for keep in ((), ("state",)):
         server.answers = {"status": hostile(plain, keep),
@@ -257,7 +261,8 @@ def test_all_of_the_answers(page, router, server, lab, guard, tunnel):
         assert MARKUP in browser.text("#leakguard-warnings")
         browser.click("#leakguard-pause")
         browser.wait_for_text("#messages", MARKUP)
-        for place in ("tunnels", "resolvers", "links", "policy", "counters", "log"):
+        for place in ("tunnels", "resolvers", "links", "policy", "counters", "blocked",
+                      "log"):
             assert MARKUP in browser.text(f"#leakguard-place-{place}"), place
         assert_text_alone(browser)
         assert browser.text("#leakguard-state") == (

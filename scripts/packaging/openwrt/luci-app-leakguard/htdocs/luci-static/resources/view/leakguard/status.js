@@ -152,6 +152,12 @@ function countersNode(st) {
 	}), _('Nothing is counted while the guard is down.'));
 }
 
+function blockedNode(st) {
+	return table([ _('Link'), _('Port'), _('Packets'), _('Bytes') ], (st.blocked || []).map((b) => [
+		b.link, String(number(b.port)), String(number(b.packets)), '%1024mB'.format(number(b.bytes)) ]),
+		_('Nothing was blocked yet.'));
+}
+
 function tunnelsNode(st) {
 	const rows = [];
 
@@ -252,6 +258,7 @@ return view.extend({
 		const paused = number(st.pause_left_ms) > 0;
 
 		dom.content(this.place.counters, [ countersNode(st) ]);
+		dom.content(this.place.blocked, [ blockedNode(st) ]);
 		dom.content(this.place.tunnels, [ tunnelsNode(st) ]);
 		dom.content(this.place.resolvers, [ resolversNode(st) ]);
 		dom.content(this.place.links, [ linksNode(st) ]);
@@ -300,11 +307,12 @@ return view.extend({
 	render: function(data) {
 		const place = this.place = {};
 
-		for (const name of [ 'failed', 'state', 'counters', 'tunnels', 'resolvers', 'links', 'policy', 'log' ])
+		for (const name of [ 'failed', 'state', 'counters', 'blocked', 'tunnels', 'resolvers', 'links', 'policy', 'log' ])
 			place[name] = E('div', { 'id': 'leakguard-place-' + name });
 		place.pause = this.pauseNode();
 		place.details = E('div', {}, [
 			section(_('Counters'), [ place.counters ]),
+			section(_('Blocked, by the link it would have left through'), [ place.blocked ]),
 			section(_('Tunnels'), [ place.tunnels ]),
 			section(_('Resolvers'), [ place.resolvers ]),
 			section(_('Links'), [ place.links ]),
