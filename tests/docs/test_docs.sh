@@ -114,7 +114,7 @@ items() {
 # The names of members, also of those that one function adds in another's name.
 json_members() {
 	tr -s ' \n\t' ' ' <src/cmd_json.c |
-		grep -oE '(add_string|add_number|json_object_object_add)\([a-z]+, "[a-z_]+"' |
+		grep -oE '(add_string|add_bool|add_number|add_object|add_list)\([a-z]+, "[a-z_]+"' |
 		sed 's/.*"\(.*\)"/\1/'
 }
 
