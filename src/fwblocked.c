@@ -1,7 +1,6 @@
 #include "fwblocked.h"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "fwattr.h"
 #include "fwexpr.h"
 #include "fwread.h"
 #include "fwsock.h"
@@ -24,36 +24,21 @@ struct reading {
 	size_t len;
 };
 
-/* The attribute of this type among the nested ones, or NULL. */
-static const struct nlattr *nested(const struct nlattr *in, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	if (in)
-		mnl_attr_for_each_nested(attr, in)
-			if (mnl_attr_get_type(attr) == type)
-				return attr;
-	return NULL;
-}
-
-static uint64_t number(const struct nlattr *attr)
-{
-	return attr && mnl_attr_get_payload_len(attr) == 8 ? be64toh(mnl_attr_get_u64(attr)) : 0;
-}
-
 /* The counter is an element's only expression, or the first of a list. */
 static const struct nlattr *counter_of(const struct nlattr *elem)
 {
-	const struct nlattr *expr = nested(elem, NFTA_SET_ELEM_EXPR);
+	const struct nlattr *expr = fwattr_nested(elem, NFTA_SET_ELEM_EXPR);
 
 	if (!expr)
-		expr = nested(nested(elem, NFTA_SET_ELEM_EXPRESSIONS), NFTA_LIST_ELEM);
-	return nested(expr, NFTA_EXPR_DATA);
+		expr = fwattr_nested(fwattr_nested(elem, NFTA_SET_ELEM_EXPRESSIONS),
+				     NFTA_LIST_ELEM);
+	return fwattr_nested(expr, NFTA_EXPR_DATA);
 }
 
 static void take_elem(struct reading *rd, const struct nlattr *elem)
 {
-	const struct nlattr *value = nested(nested(elem, NFTA_SET_ELEM_KEY), NFTA_DATA_VALUE);
+	const struct nlattr *value =
+		fwattr_nested(fwattr_nested(elem, NFTA_SET_ELEM_KEY), NFTA_DATA_VALUE);
 	const struct nlattr *counter = counter_of(elem);
 	struct fwblocked *b = &rd->list[rd->len];
 	const uint8_t *key;
@@ -66,8 +51,8 @@ static void take_elem(struct reading *rd, const struct nlattr *elem)
 	b->link[IFNAMSIZ - 1] = '\0';
 	memcpy(&port_be, key + IFNAMSIZ, sizeof(port_be));
 	b->port = ntohs(port_be);
-	b->packets = number(nested(counter, NFTA_COUNTER_PACKETS));
-	b->bytes = number(nested(counter, NFTA_COUNTER_BYTES));
+	b->packets = fwattr_u64(fwattr_nested(counter, NFTA_COUNTER_PACKETS));
+	b->bytes = fwattr_u64(fwattr_nested(counter, NFTA_COUNTER_BYTES));
 	rd->len++;
 }
 

@@ -113,7 +113,8 @@ def test_guards_with_what_it_says(lab, guard, make_tunnel, kind):
         assert lines(text) == [
             f"tunnel = {tunnel.link}", "tunnel-kind = strict",
             *(f"resolver = {address} via tunnel" for address in INSIDE),
-            f"#resolver = {PROVIDER.v4} via wan0", "frames = auto"]
+            f"#resolver = {PROVIDER.v4} via wan0", "frames = auto",
+            "#log-group = 53"]
         assert "0.0.0.0/1, 128.0.0.0/1" in reason(
             text, f"tunnel = {tunnel.link}")
         assert "outside of the tunnels" in reason(
@@ -337,7 +338,7 @@ def test_no_tunnel(lab, guard):
     text = suggest(guard)
     assert lines(text) == ["#tunnel = wg0",
                            f"#resolver = {PROVIDER.v4} via wan0",
-                           "frames = auto"]
+                           "frames = auto", "#log-group = 53"]
     guard.enable()
     assert answer(lab, PROVIDER.v4) == (None, [])
 
@@ -433,7 +434,8 @@ def test_hostile_files(lab, guard, make_tunnel, place, what):
     for line in lines(text):
         assert re.fullmatch(
             r"tunnel = wg0|tunnel-kind = strict|frames = auto"
-            r"|resolver = [0-9a-f:.]+ via tunnel|#resolver = .*", line)
+            r"|resolver = [0-9a-f:.]+ via tunnel|#resolver = .*"
+            r"|#log-group = 53", line)
 
 
 @pytest.mark.parametrize("name", [
