@@ -26,6 +26,7 @@ REFUSALS = ("ECONNREFUSED", "EHOSTUNREACH", "EACCES")
 # What a run found of a probe.
 OUT, TUNNELLED, DELIVERED, TOLD = "out", "tunnelled", "delivered", "told"
 COUNTED = "in the cold chain"
+NUMBERED = "in the set of what was blocked"
 
 NOTRACK = """
 table inet lab_notrack {
@@ -99,8 +100,10 @@ class Battery:
     def run(self, patience=0.3):
         """`patience`: seconds to wait for refusals that were there before."""
         found = {}
-        found.update(self._volley(self._plain_probes(), patience))
-        found.update(self._marked())
+        with self._counting(found, "queries"):
+            found.update(self._volley(self._plain_probes(), patience))
+        with self._counting(found, "marked"):
+            found.update(self._marked())
         found.update(self._local("at home", [(s.getsockname()[0], s)
                                              for s in self.stubs]))
         found.update(self._cost())
@@ -109,9 +112,20 @@ class Battery:
             found.update(self._fragments("untracked fragments"))
             found.update(self._odd_fragments())
         if self.foreign:
-            with self._table(FOREIGN, "inet foreign"):
+            with self._table(FOREIGN, "inet foreign"), \
+                    self._counting(found, "rewritten"):
                 found.update(self._foreign_probes(patience))
         return found
+
+    @contextlib.contextmanager
+    def _counting(self, found, what):
+        """Whether anything is counted by link and port meanwhile."""
+        blocked = ["set", "inet", "leakguard", "blocked"]
+        self.lab.host.run(["nft", "flush", *blocked], check=False)
+        yield
+        listed = self.lab.host.run(["nft", "list", *blocked], check=False)
+        found[f"counts of {what}"] = (
+            {NUMBERED} if " counter packets " in listed.stdout else set())
 
     # --- connections and datagrams ---
 
@@ -314,7 +328,8 @@ def differences(before, after):
     """What `after` lets out, stops or leaves unsaid that `before` did not."""
     words = {OUT: ("leak", "blocked"), TUNNELLED: ("let in", "blocked"),
              DELIVERED: ("let in", "blocked"), TOLD: ("refused", "not told"),
-             COUNTED: ("costs more", "costs less")}
+             COUNTED: ("costs more", "costs less"),
+             NUMBERED: ("counted", "not counted")}
     found = []
     for probe in before:
         for fact in sorted(before[probe] ^ after.get(probe, set())):

@@ -360,7 +360,7 @@ def test_carrier_on_a_guarded_port(lab, guard, make_server, connect):
     guard.reload()
     client = connect(server).connected()
     netns.wait_until(lambda: client.says("DTLS connected"), "DTLS",
-                     30)
+                     90)
     assert guard.says() == UP
     out, answers = ask(lab, answered=True)
     assert answers == {"inside"}
