@@ -23,6 +23,7 @@ WAYS = {"plain", "bound", "raw", "frame"}
 PIECES = {"fragments", "frame-fragments"}
 LEAK, UNSURE, CLOSED = 4, 1, 0
 RUN = pathlib.Path("/run")
+FLAGS, SYN, RST, ACK = 13, 0x02, 0x04, 0x10  # RFC 9293, 3.1: a byte, its bits
 
 
 class Report:
@@ -46,14 +47,16 @@ class Report:
 
     def was_seen(self, row, part=None):
         """By the capture: a datagram or its later fragment by its label, a SYN
-        by its ports."""
+        by its ports. (A reset is the host's answer to who heard an earlier run
+        of the same ports, and still answers that.)"""
         part = part or row
         label = part["label"].encode()
         return any(
             p.dst == row["address"] and
             (label in p.payload if row["protocol"] == "udp" else
              (p.proto, p.sport, p.dport) ==
-             (TCP, part["source_port"], part["port"]))
+             (TCP, part["source_port"], part["port"])
+             and p.payload[FLAGS] & (SYN | RST | ACK) == SYN)
             for p in self.packets)
 
     def assert_true(self, link="wan0"):
