@@ -14,16 +14,16 @@ says() {
 }
 
 printf 'nameserver 10.64.0.1\nnameserver 192.0.2.1\n' >/etc/resolv.conf
-outside='#resolver = 192.0.2.1 via wan0; frames = auto;'
+outside='#resolver = 192.0.2.1 via wan0; frames = auto; #log-group = 53;'
 says 'no tunnel' "#tunnel = wg0; #resolver = 10.64.0.1 via wan0; $outside"
 
 wg_up 53
 strict='tunnel-kind = strict; resolver = 10.64.0.1 via tunnel;'
 ends='endpoint = 192.0.2.1:53/udp'
-says 'WireGuard' "tunnel = wg0; $strict #resolver = 192.0.2.1 via wan0; $ends; frames = auto;"
+says 'WireGuard' "tunnel = wg0; $strict #resolver = 192.0.2.1 via wan0; $ends; frames = auto; #log-group = 53;"
 wg set wg0 fwmark 0x51
 says 'its mark' \
-	"tunnel = wg0; $strict #resolver = 192.0.2.1 via wan0; $ends,mark=0x51; frames = auto;"
+	"tunnel = wg0; $strict #resolver = 192.0.2.1 via wan0; $ends,mark=0x51; frames = auto; #log-group = 53;"
 check 'the rest of its keys is not told' "$(lg suggest | grep -c "$(wg show wg0 private-key)")" 0
 check 'its kind' "$(lg suggest | grep -c 'wg0: a tunnel by its kind, wireguard, and up')" 1
 
