@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define LINE_ROOM 4096
+#define HURRY_MS  500 /* how long a reader may pause once we are to end */
 
 void outlet_init(struct outlet *o, int fd, int wake_fd)
 {
@@ -37,12 +38,12 @@ int outlet_flush(struct outlet *o)
 	while (!o->err && o->len) {
 		struct pollfd fds[] = { { .fd = o->fd, .events = POLLOUT },
 					{ .fd = o->hurried ? -1 : o->wake_fd, .events = POLLIN } };
-		const int n = poll(fds, 2, o->hurried ? 0 : -1);
+		const int n = poll(fds, 2, o->hurried ? HURRY_MS : -1);
 
 		if (n < 0 && errno != EINTR)
 			return o->err = -errno;
-		if (n == 0)
-			o->len = 0; /* hurried */
+		if (n == 0) /* a line may have been begun: nothing follows it */
+			o->err = -EINTR;
 		if (n > 0 && fds[0].revents) {
 			o->err = write_some(o);
 		} else if (n > 0 && fds[1].revents) {
@@ -59,7 +60,8 @@ void outlet_add(struct outlet *o, const char *text)
 
 	if (len > sizeof(o->buf))
 		len = sizeof(o->buf);
-	if (len > sizeof(o->buf) - o->len)
+	/* Woken, once more: in a hurry now. */
+	if (len > sizeof(o->buf) - o->len && outlet_flush(o) == -EINTR)
 		(void)outlet_flush(o);
 	if (o->err || len > sizeof(o->buf) - o->len)
 		return;

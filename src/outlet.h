@@ -7,7 +7,7 @@
 
 struct outlet {
 	int fd, wake_fd; /* where it goes; readable when we are to end */
-	bool hurried;	 /* we are: what cannot be written at once is left */
+	bool hurried;	 /* we are: what cannot be written soon is not */
 	int err;	 /* the first failure; nothing is written after it */
 	size_t len;
 	char buf[65536];
@@ -22,8 +22,8 @@ void outlet_printf(struct outlet *o, const char *format, ...) __attribute__((for
 
 /*
  * Write what waits.  Blocks until it could, or wake_fd is readable.  0; -EINTR
- * when it was woken, and from then on it does not block any more; -EPIPE when
- * nobody reads; another -errno of write(2).
+ * when it was woken, and from then on it blocks for half a second at most, and
+ * then writes nothing more; -EPIPE when nobody reads; another -errno of write(2).
  */
 int outlet_flush(struct outlet *o);
 

@@ -37,7 +37,7 @@ topology subnet
 server 10.65.0.0 255.255.255.0
 server-ipv6 fd65::/64
 dh none
-keepalive 1 3
+keepalive 1 6
 push "route 0.0.0.0 128.0.0.0"
 push "route 128.0.0.0 128.0.0.0"
 push "route-ipv6 ::/1"
