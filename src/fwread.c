@@ -12,14 +12,14 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "clock.h"
 #include "fwattr.h"
 #include "fwexpr.h"
 #include "fwsock.h"
 #include "ruleset.h"
 #include "ruleset_sets.h"
 
-#define READ_TRIES 20	/* of the whole table; only a storm of commits needs more than one */
-#define DUMP_TRIES 1000 /* of one part; each takes some 20 us */
+#define STORM_MS 5000 /* how long commits of others may disturb a reading */
 
 /* Room for one more element at the end of a list; NULL when out of memory. */
 static void *append(void *list, size_t *len, size_t *room, size_t size)
@@ -44,6 +44,7 @@ struct reading {
 	struct fwchain *chain; /* of the last rule: they come chain by chain */
 	struct fwtable *table; /* whose sets are being read */
 	struct fwset *set;     /* whose elements are being read */
+	uint64_t end_ms;       /* of CLOCK_MONOTONIC: no other try after it */
 	int err;
 };
 
@@ -309,9 +310,9 @@ static void forget(struct fwtable *t, uint16_t type)
 static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, uint8_t family, mnl_cb_t cb)
 {
 	_Alignas(struct nlmsghdr) char buf[1024];
-	int err = -EINTR;
+	int err;
 
-	for (int i = 0; err == -EINTR && i < DUMP_TRIES; i++) {
+	do {
 		struct nlmsghdr *nlh = fwsock_begin(fs, buf, type, family, NLM_F_DUMP);
 
 		/*
@@ -330,7 +331,7 @@ static int dump(struct fwsock *fs, struct reading *rd, uint16_t type, uint8_t fa
 			if (family == NFPROTO_UNSPEC || family == fwexpr_family(f))
 				forget(&rd->tables->of[f], type);
 		rd->chain = NULL;
-	}
+	} while (err == -EINTR && clock_monotonic_ms() < rd->end_ms);
 	return err;
 }
 
@@ -386,13 +387,13 @@ static int read_table(struct fwsock *fs, struct reading *rd, enum family family,
 	return err;
 }
 
-static int read_once(struct fwsock *fs, bool elems, struct fwtables *tables)
+static int read_once(struct fwsock *fs, bool elems, uint64_t end_ms, struct fwtables *tables)
 {
 	static const struct listing whole[] = {
 		{ NFT_MSG_GETTABLE, take_table },
 		{ NFT_MSG_GETCHAIN, take_chain },
 	};
-	struct reading rd = { .tables = tables };
+	struct reading rd = { .tables = tables, .end_ms = end_ms };
 	uint32_t before, after;
 	int err = fwsock_read_generation(fs, &before);
 
@@ -410,22 +411,22 @@ static int read_once(struct fwsock *fs, bool elems, struct fwtables *tables)
 
 static int read_tries(struct fwsock *fs, bool elems, struct fwtables *ret_tables)
 {
-	int err = 0;
+	const uint64_t end_ms = clock_monotonic_ms() + STORM_MS;
 
-	for (int i = 0; i < READ_TRIES; i++) {
+	while (true) {
 		struct fwtables tables = { 0 };
+		const int err = read_once(fs, elems, end_ms, &tables);
+		const bool last = clock_monotonic_ms() >= end_ms;
 
-		err = read_once(fs, elems, &tables);
-		if (!err && (tables.generation || i == READ_TRIES - 1)) {
+		if (!err && (tables.generation || last)) {
 			*ret_tables = tables;
 			return 0;
 		}
 		fwtables_fini(&tables);
 		/* ENOENT: the table, or a set, went away between two dumps; look again. */
-		if (err && err != -EINTR && err != -ENOENT)
+		if (err && (last || (err != -EINTR && err != -ENOENT)))
 			return err;
 	}
-	return err;
 }
 
 int fwtables_read(struct fwsock *fs, struct fwtables *ret_tables)
@@ -441,7 +442,9 @@ int fwtables_read_rules(struct fwsock *fs, struct fwtables *ret_tables)
 int fwtables_read_flags(struct fwsock *fs, struct fwtables *ret_tables)
 {
 	struct fwtables tables = { 0 };
-	struct reading rd = { .tables = &tables };
+	struct reading rd = {
+		.tables = &tables, .end_ms = clock_monotonic_ms() + STORM_MS
+	};
 	int err = dump(fs, &rd, NFT_MSG_GETTABLE, NFPROTO_UNSPEC, take_table);
 
 	if (!err)

@@ -59,8 +59,9 @@ struct fwtables {
 /*
  * Read the tables whole.  0 and tables for fwtables_fini() (present is false of
  * those that are not there), or -errno and nothing to free: -EPERM without
- * CAP_NET_ADMIN, -ENOMEM, -EAGAIN when the kernel did not answer.  Blocks for the
- * dump only; tries again, up to a limit, while commits disturb it.
+ * CAP_NET_ADMIN, -ENOMEM, -EAGAIN when the kernel did not answer, -EINTR when the
+ * tables changed under every try.  Blocks for the dump only; tries again, for 5 s,
+ * while commits disturb it.
  */
 int fwtables_read(struct fwsock *fs, struct fwtables *ret_tables);
 

@@ -29,9 +29,9 @@
 
 #define RESOLV_CONF	"/etc/resolv.conf"
 #define MAX_NAMESERVERS 16
-#define AGAIN_TRIES	5
 #define NAMED_LINKS	8 /* of a warning about many */
 #define AGAIN_PAUSE_MS	100
+#define AGAIN_MS	500
 
 const char *guard_state_format(enum guard_state state)
 {
@@ -602,6 +602,21 @@ static enum table_owner weakest_owner(const struct fwtables *tables)
 	return owner;
 }
 
+/* How long the kernel itself still lets a pause's packets through; what is there for good is no pause. */
+static uint64_t pause_left_ms(const struct fwtables *tables)
+{
+	uint64_t left_ms = 0;
+
+	for (enum family f = 0; f < FAMILIES; f++) {
+		const struct fwset *set = fwtable_set(&tables->of[f], "pause");
+
+		if (set && set->elems_len && set->expires_max_ms != UINT64_MAX &&
+		    set->expires_max_ms > left_ms)
+			left_ms = set->expires_max_ms;
+	}
+	return left_ms;
+}
+
 static int read_around(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
 		       struct status *st)
 {
@@ -617,7 +632,7 @@ static int read_around(struct fwsock *fs, const struct fwtables *tables, const s
 		err = read_links(tables, st);
 	if (err)
 		return err;
-	st->pause_left_ms = state_pause_left_ms(s);
+	st->pause_left_ms = pause_left_ms(tables);
 	warn_watcher(st, present && !s->no_watch);
 	if (!present)
 		return 0;
@@ -694,12 +709,12 @@ int status_read(struct fwsock *fs, struct rundir *rd, struct status *ret_status,
 		char reterr_text[CONFIG_ERR])
 {
 	const struct timespec pause = { .tv_nsec = AGAIN_PAUSE_MS * 1000000L };
+	const uint64_t end_ms = clock_monotonic_ms() + AGAIN_MS;
 	int err = read_once(fs, rd, ret_status, reterr_text);
 
 	/* Rules and record of different moments, while a watcher makes one of the other. */
-	for (int i = 0; !err && i < AGAIN_TRIES && ret_status->watched &&
-			ret_status->state == GUARD_STATE_ALTERED;
-	     i++) {
+	while (!err && ret_status->watched && ret_status->state == GUARD_STATE_ALTERED &&
+	       clock_monotonic_ms() < end_ms) {
 		nanosleep(&pause, NULL);
 		status_fini(ret_status);
 		err = read_once(fs, rd, ret_status, reterr_text);

@@ -105,6 +105,19 @@ def test_opens_until_resume(lab, guard, watch, options):
     assert_closed(lab, guard)
 
 
+def test_status_reads_the_kernel(lab, guard):
+    """Its clock decides what is open, not that of the record."""
+    guard.enable("--tunnel", "tun0", *OWNERSHIP_OFF, watch=False)
+    guard.pause(SHORT)
+    elements = "{ ipv4 timeout 1h, ipv6 timeout 1h }"
+    lab.host.nft(f"flush set {TABLES[0]} pause\n"
+                 f"add element {TABLES[0]} pause {elements}\n")
+    assert is_open(lab)
+    netns.wait_until(lambda: len(left_ms(guard)) == 2, "the others are over")
+    assert guard.status()["pause_left_ms"] > 3_000_000
+    assert "paused" in warnings(guard)
+
+
 def kill_family(guard):
     both = family(guard)
     both["keeper"].kill()  # first: it would start another worker
