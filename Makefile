@@ -74,10 +74,10 @@ OWN_json    = cmd_json cmd_monitor_json
 OWN_prometheus = cmd_prometheus
 OWN_check   = cmd_check cmd_check_json cmd_check_print check_run check_survey check_plan check_judge \
 	      check_packet check_tap check_send check_count check_find check_leases \
-	      nameservers check_system check_servers check_resolved_conf \
+	      fwcount nameservers check_system check_servers check_resolved_conf \
 	      check_resolved check_pushed_text check_pushed check_guests check_ipv6 check_doh \
 	      check_report check_json check_lines check_file
-OWN_monitor = cmd_monitor cmd_monitor_print outlet tally blockcount whose leases \
+OWN_monitor = cmd_monitor cmd_monitor_print outlet tally fwcount whose leases \
 	      logread blocked packet dnsname
 KEPT	= $(foreach part,$(filter-out $(LEFT_OUT),$(PARTS)),$(OWN_$(part)))
 UNUSED	= $(patsubst %,src/%.c,$(filter-out $(KEPT),$(foreach part,$(LEFT_OUT),$(OWN_$(part)))))

@@ -5,12 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct fwsock;
-
-#define CHECK_COUNT_NUMBERS 16 /* S0 to S15 */
+#include "fwcount.h"
 
 struct check_counts {
-	uint64_t packets[CHECK_COUNT_NUMBERS]; /* of all tables together */
+	struct fwcounts last;
 	bool known;
 };
 

@@ -9,10 +9,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "blockcount.h"
 #include "clock.h"
 #include "cmd.h"
 #include "cmd_monitor_print.h"
+#include "fwcount.h"
 #include "fwdecode.h"
 #include "fwread.h"
 #include "fwsock.h"
@@ -149,13 +149,15 @@ static void tell_guard(struct monitor *m, bool up)
  */
 static int read_counters(struct monitor *m)
 {
-	uint64_t now = 0;
-	const int err = blockcount_read(&now);
+	struct fwcounts counts;
+	const int err = fwcount_read(&m->fs, &counts);
+	uint64_t now;
 
-	if (err && err != -ENOENT)
-		return err;
-	if (m->up == !!err)
-		tell_guard(m, !err);
+	if (err)
+		return err == -EINTR ? 0 : err; /* a storm of commits: at the next tick */
+	if (m->up != counts.present)
+		tell_guard(m, counts.present);
+	now = fwcount_blocked(&counts);
 	m->blocked += now < m->counter ? now : now - m->counter;
 	m->counter = now;
 	return 0;
@@ -305,6 +307,7 @@ static int finish(struct monitor *m)
 /* Says what is wrong. */
 static int start(struct monitor *m)
 {
+	struct fwcounts counts;
 	uint16_t group = 0;
 	int err = fwsock_open(&m->fs);
 
@@ -321,11 +324,12 @@ static int start(struct monitor *m)
 	}
 	/* First: what is blocked before we listen is counted as not shown. */
 	if (!err)
-		err = blockcount_read(&m->counter);
+		err = fwcount_read(&m->fs, &counts);
 	if (err) {
 		log_error("monitor: cannot read the rules: %s", fwsock_strerror(err));
 		return err;
 	}
+	m->counter = fwcount_blocked(&counts);
 	err = logread_open(&m->log, group);
 	if (err == -EPERM)
 		log_error("monitor: another process listens to nflog group %u, expected another log-group in the configuration, or that process to end",
