@@ -165,17 +165,6 @@ int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb,
 	return ret < 0 ? -errno : 0;
 }
 
-const char *fwsock_attr_str(const struct nlmsghdr *nlh, uint16_t type)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
-		if (mnl_attr_get_type(attr) == type &&
-		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) == 0)
-			return mnl_attr_get_str(attr);
-	return NULL;
-}
-
 const char *fwsock_strerror(int err)
 {
 	return err == -EPERM ? "not permitted, expected to run as root (CAP_NET_ADMIN)" :

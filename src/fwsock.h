@@ -51,9 +51,6 @@ int fwsock_query(struct fwsock *fs, const struct nlmsghdr *request, mnl_cb_t cb,
 /* The ruleset's generation, which counts commits.  0, or -errno as above. */
 int fwsock_read_generation(struct fwsock *fs, uint32_t *ret_generation);
 
-/* A string attribute of a message of nf_tables, or NULL; points into the message. */
-const char *fwsock_attr_str(const struct nlmsghdr *nlh, uint16_t type);
-
 /* Words for a -errno of nf_tables' netlink: strerror(3)'s, but for what the user can mend. */
 const char *fwsock_strerror(int err);
 

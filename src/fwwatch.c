@@ -12,6 +12,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "fwattr.h"
 #include "fwexpr.h"
 #include "ruleset.h"
 
@@ -83,7 +84,7 @@ static void clean(char *text)
 static bool is_ours(const struct nlmsghdr *nlh)
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
-	const char *table = fwsock_attr_str(nlh, NFTA_TABLE_NAME);
+	const char *table = fwattr_str(fwattr_find(nlh, NFTA_TABLE_NAME));
 
 	for (enum family f = 0; table && f < FAMILIES; f++)
 		if (nfg->nfgen_family == fwexpr_family(f))
@@ -93,7 +94,7 @@ static bool is_ours(const struct nlmsghdr *nlh)
 
 static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t type)
 {
-	const char *name = kinds[type].name ? fwsock_attr_str(nlh, kinds[type].name) : NULL;
+	const char *name = kinds[type].name ? fwattr_str(fwattr_find(nlh, kinds[type].name)) : NULL;
 
 	/* The first thing told stands for all, but for the worst. */
 	if (!fw->touched || type == NFT_MSG_DELTABLE)
