@@ -70,7 +70,7 @@ MAIN	= src/main.c
 TOOL	= src/gendoc.c
 # Of a part that is left out, the files that are its own; the linker takes the rest.
 OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers
-OWN_json    = cmd_json cmd_monitor_json
+OWN_json    = cmd_json cmd_monitor_json json_add
 OWN_prometheus = cmd_prometheus
 OWN_check   = cmd_check cmd_check_json cmd_check_print check_run check_survey check_plan check_judge \
 	      check_packet check_tap check_send check_count check_find check_leases \

@@ -111,17 +111,65 @@ items() {
 	sed -n "s/^\.It $1 \([^ ]*\).*/\1/p"
 }
 
-# The names of members, also of those that one function adds in another's name.
-json_members() {
-	tr -s ' \n\t' ' ' <src/cmd_json.c |
-		grep -oE '(add_string|add_bool|add_number|add_object|add_list)\([a-z]+, "[a-z_]+"' |
-		sed 's/.*"\(.*\)"/\1/'
+# members FILE: names of members, also of those that one function adds in another's name
+members() {
+	tr -s ' \n\t' ' ' <"src/$1" | grep -oE 'add_[a-z]+\([a-z]+, "[a-z_]+"' | sed 's/.*"\(.*\)"/\1/'
 }
 
-# Small objects have theirs in the sentence: ".Va name", but not ".Va version", which is told of.
+# Those that are told of by name, in items and in sentences: ".Va a , b", but for "of .Va b above".
+told_members() {
+	sed -n 's/^\.\(It \)\{0,1\}Va \([a-z_ ,]*\).*/\2/p' | tr -s ' ,' '\n' | grep .
+}
+
+json_members() {
+	members cmd_json.c
+}
+
 documented_members() {
-	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | tee "$work/json" | items Va
-	sed -n 's/^\.Va \([a-z_]*\)$/\1/p' "$work/json"
+	section 'THE JSON OF STATUS' 'THE JSON OF MONITOR' | told_members
+}
+
+# The summary's lists have their names in an array.
+json_members_of_monitor() {
+	members cmd_monitor_json.c
+	sed -n 's/.*\[MONITOR_SORT_[A-Z]*\] = "\(.*\)",/\1/p' src/cmd_monitor_json.c
+}
+
+documented_members_of_monitor() {
+	section 'THE JSON OF MONITOR' FILES | told_members
+}
+
+monitor_events() {
+	grep -oE 'begin\("[a-z_]+"' src/cmd_monitor_json.c | cut -d'"' -f2
+}
+
+documented_monitor_events() {
+	section 'THE JSON OF MONITOR' FILES | sed -n '/^\.It Va event /,/^\.El/p' |
+		sed -n 's/^\.Qq \([a-z_]*\).*/\1/p'
+}
+
+check_json_text() {
+	sed -n '/^@man-command check@/,/^@man-command monitor@/p' src/leakguard.8.in |
+		sed -n '/^prints an object/,/^The topics are/p'
+}
+
+json_members_of_check() {
+	members cmd_check_json.c
+}
+
+documented_members_of_check() {
+	check_json_text | told_members
+}
+
+# What is counted, and so the members of "counts".
+check_verdicts() {
+	sed 's/",[[:space:]]*\[/",\n[/g' src/check_*.c |
+		sed -n 's/.*\[CHECK_VERDICT_[A-Z_]*\] = "\(.*\)",.*/\1/p'
+}
+
+documented_check_verdicts() {
+	check_json_text | sed -n '/^\.It Va counts/,/^\.It Va links/p' |
+		sed -n 's/^\.Qq \([a-z-]*\).*/\1/p'
 }
 
 # The words of an array in status.c: enum_words MEMBER
@@ -391,7 +439,12 @@ check "leakguard.8: commands" agree 10 list_commands documented_commands
 check "leakguard.8: options" agree 20 options documented_options
 check "leakguard.8: states" agree 5 states documented_states
 check "leakguard.8: states of the JSON" agree 5 states states_of_json
-check "leakguard.8: members of the JSON" agree 40 json_members documented_members
+check "leakguard.8: members of status's JSON" agree 40 json_members documented_members
+check "leakguard.8: members of check's JSON" agree 30 json_members_of_check documented_members_of_check
+check "leakguard.8: verdicts of check" agree 6 check_verdicts documented_check_verdicts
+check "leakguard.8: members of monitor's JSON" agree 30 json_members_of_monitor \
+	documented_members_of_monitor
+check "leakguard.8: events of monitor's JSON" agree 4 monitor_events documented_monitor_events
 check "leakguard.8: what becomes of frames" agree 6 covers documented_covers
 check "leakguard.8: the same in words" agree 6 cover_words documented_cover_words
 check "leakguard.8: owners" agree 3 owners documented_owners
