@@ -31,7 +31,7 @@
 #define MAX_NAMESERVERS 16
 #define NAMED_LINKS	8 /* of a warning about many */
 #define AGAIN_PAUSE_MS	100
-#define AGAIN_MS	500
+#define AGAIN_MS	2000
 
 const char *guard_state_format(enum guard_state state)
 {

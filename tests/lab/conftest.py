@@ -5,8 +5,11 @@ import os
 import netns  # first: ends the process outside a private namespace
 import pytest
 
+from early import Early
 from guard import Guard, find_program
 from labnet import Lab
+from target import TARGET, Target
+from tools import Counter
 from tunnels import KINDS
 
 
@@ -51,6 +54,25 @@ def guard(lab):
     made = Guard(lab)
     yield made
     made.disable(check=False)
+
+
+@pytest.fixture
+def target(lab):
+    """What nobody may reach, shown to be open."""
+    with Counter(lab.isp, "cust0", *TARGET) as counter:
+        made = Target(lab, counter)
+        assert made.is_open(), "the control"
+        yield made
+
+
+@pytest.fixture
+def early(lab):
+    """The script before the network, as after a boot."""
+    made = Early(lab)
+    made.forget()
+    yield made
+    made.guard.disable(check=False)
+    made.forget()
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ up, forwards for the LAN and masquerades it (v6 only into the tunnel). The VPN's
 far side masquerades too, so each resolver also answers through the tunnel.
 
 LAN traffic from .11 is policy-routed to wan0 whatever the tunnel says. Leaks
-are what a Capture of cust0 saw.
+are what a Capture of cust0 saw. What is sent to NOBODY arrives at the provider
+and is never answered.
 """
 
 import collections
@@ -46,6 +47,7 @@ RESOLVERS = {
     "inside": Addresses("10.64.0.1", "fd64::1"),
 }
 GATEWAY = RESOLVERS["gateway"]
+NOBODY = Addresses("203.0.113.66", "2001:db8:113::66")
 VPN_ENDPOINT = Addresses("100.64.0.2", "2001:db8:64::2")
 TUNNEL_HOST = Addresses("10.65.0.2", "fd65::2")
 TUNNEL_FAR = Addresses("10.65.0.1", "fd65::1")
@@ -172,6 +174,7 @@ class Lab:
     def _add_routes(self):
         approved = RESOLVERS["approved"]
         endpoint = VPN_ENDPOINT
+        self.isp.ip(*(f"route add blackhole {address}" for address in NOBODY))
         self.host.ip(
             "route add default via 192.0.2.1",
             "route add ::/0 via 2001:db8:2::1",

@@ -9,7 +9,7 @@ import sys
 from guard import FAMILIES, REPOSITORY
 
 sys.path.append(str(REPOSITORY / "tests/golden"))
-from normalise import normalise  # noqa: E402,F401 pylint: disable=C0413,W0611
+import normalise as golden  # noqa: E402 pylint: disable=C0413
 
 RULES = pathlib.Path(REPOSITORY, "rules")
 NAMES = sorted(path.stem for path in RULES.glob("*.nft"))
@@ -18,6 +18,7 @@ RULE = re.compile(r'\t\t(?P<text>.*) comment "S(?P<promise>\d+) [^"]*"')
 CHAIN = re.compile(r"\tchain (\w+) \{")
 TABLE = re.compile(r"table (\w+) leakguard \{")
 BY_HAND = re.compile(r"^    link=eth0\n((?:    .*\n)+)", re.MULTILINE)
+normalise = golden.normalise
 LINK_CHAIN = re.compile(
     r'\tchain \w+ \{\n\t\ttype filter hook egress .*\n(?:\t\t.*\n)*\t\}\n')
 

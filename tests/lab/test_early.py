@@ -15,62 +15,17 @@ import pytest
 
 import labnet
 import supervisors
-from clients import dig
-from guard import TABLES, Guard, find_program
+from early import APPROVED, CONFIG, RUN
+from guard import TABLES, find_program
 from probes import Probe, fire
 from tools import Counter, Flood
 
-APPROVED = labnet.RESOLVERS["approved"]
 PUBLIC = labnet.RESOLVERS["public"]
-TARGET = labnet.Addresses("203.0.113.66", "2001:db8:113::66")
-CONFIG = pathlib.Path("/etc/leakguard.conf")
-RUN = pathlib.Path("/run/leakguard")
+TARGET = labnet.NOBODY
 SERVER = "vpn.elsewhere.example"
 PROBES = [Probe(origin, "routed", family, port, "udp", "public")
           for origin in ("host", "lan") for family in (4, 6)
           for port in (53, 853)]
-
-
-@pytest.fixture(scope="module")
-def lab():
-    with labnet.Lab() as made:
-        for address in TARGET:
-            made.isp.ip(f"route add blackhole {address}")
-        yield made
-
-
-@pytest.fixture
-def early(lab):
-    """The script, as installed; and as after a boot."""
-    made = Early(lab)
-    made.forget()
-    yield made
-    made.guard.disable(check=False)
-    made.forget()
-
-
-class Early:
-    def __init__(self, lab):
-        self.lab, self.guard = lab, Guard(lab)
-        self.guard.run_dir, self.guard.config = str(RUN), str(CONFIG)
-        self.guard.program = f"{lab.dir}/leakguard"  # /tmp is not for units
-        shutil.copy(find_program(), self.guard.program)
-        self.script = supervisors.install("early", lab, self.guard.program)
-
-    @staticmethod
-    def forget():
-        subprocess.run(["rm", "-rf", CONFIG, RUN], check=True)
-
-    def run(self, check=True):
-        return self.lab.host.run([self.script], check=check)
-
-    def set_hosts(self, text):
-        """What /etc/hosts says, for all of the lab."""
-        pathlib.Path("/etc/hosts").write_text(
-            f"127.0.0.1 localhost\n{text}", encoding="ascii")
-
-    def is_approved(self):
-        return dig(self.lab.host, APPROVED.v4).answer == "approved"
 
 
 def is_open(lab):

@@ -67,8 +67,13 @@ class Vpn:
         return self.charon.log.count("updown: guarded")
 
     def wait(self, says, timeout=20):
-        netns.wait_until(lambda: self.guard.says() == says,
-                         f"status says {says}", timeout)
+        try:
+            netns.wait_until(lambda: self.guard.says() == says,
+                             f"status says {says}", timeout)
+        except TimeoutError as error:
+            raise AssertionError(
+                f"{error}, but {self.guard.says()}\n"
+                f"{self.charon.log[-4000:]}") from error
 
     def close(self):
         for daemon in (self.charon, self.gateway):

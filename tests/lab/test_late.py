@@ -20,38 +20,13 @@ import netns
 from guard import Guard
 from guests import wait_frames
 from procfs import family
-from test_early import Early, is_open
-from test_watch_crash import TARGET, Target, read_rules, wait_watcher
-from tools import Counter, build, run_inside
+from test_early import is_open
+from test_watch_crash import read_rules, wait_watcher
+from tools import build, run_inside
 
 APPROVED = labnet.RESOLVERS["approved"]
 YEARS_MS = 50 * 365 * 86400 * 1000
 KIB = 1024
-
-
-@pytest.fixture(scope="module")
-def lab():
-    with labnet.Lab() as made:
-        for address in TARGET:
-            made.isp.ip(f"route add blackhole {address}")
-        yield made
-
-
-@pytest.fixture
-def target(lab):
-    with Counter(lab.isp, "cust0", *TARGET) as counter:
-        made = Target(lab, counter)
-        assert made.is_open(), "the control"
-        yield made
-
-
-@pytest.fixture
-def early(lab):
-    made = Early(lab)
-    made.forget()
-    yield made
-    made.guard.disable(check=False)
-    made.forget()
 
 
 # --- the time of day ---

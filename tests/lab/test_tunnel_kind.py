@@ -23,7 +23,7 @@ INSIDE = labnet.RESOLVERS["inside"]
 CHANGES = 2000 if SOAK else 100
 PATIENCE_S = 20
 # Nobody's address: the VPN throws its packets away.
-TARGET = labnet.Addresses("203.0.113.66", "2001:db8:113::66")
+TARGET = labnet.NOBODY
 
 
 class Impostor(VethTunnel):
@@ -46,7 +46,6 @@ def lab():
     with labnet.Lab(masquerade=False) as made:
         for address in TARGET:
             made.vpn.ip(f"route add blackhole {address}")
-            made.isp.ip(f"route add blackhole {address}")
         yield made
 
 

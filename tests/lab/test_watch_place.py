@@ -25,27 +25,16 @@ from guard import TABLES
 from procfs import Process, family
 from test_watch_crash import (BACK_S, BASE, assert_in_order,
                               assert_refused, end_watcher, is_pinned, judge,
-                              Policy, read_rules, start, Target, TARGET,
-                              wait_gone, wait_watcher)
-from tools import SOAK, Counter, generation, run_inside
+                              Policy, read_rules, start, wait_gone, wait_watcher)
+from tools import SOAK, generation, run_inside
 
 STORM = 40 if SOAK else 6  # times that several start at once
 
 
 @pytest.fixture(scope="module")
 def lab():
-    """Without NAT on the host; nobody has TARGET, so nobody answers."""
+    """Without NAT on the host."""
     with labnet.Lab(masquerade=False) as made:
-        for address in TARGET:
-            made.isp.ip(f"route add blackhole {address}")
-        yield made
-
-
-@pytest.fixture
-def target(lab):
-    with Counter(lab.isp, "cust0", *TARGET) as counter:
-        made = Target(lab, counter)
-        assert made.is_open(), "the control"
         yield made
 
 
