@@ -23,13 +23,7 @@ static void add_server(struct nameservers *ns, const char *word, const char *pat
 	if (addr_parse(word, &server.addr) || !addr_is_unicast(&server.addr))
 		return;
 	snprintf(server.source, sizeof(server.source), "%.*s", NAMESERVERS_PATH - 1, path);
-	for (size_t i = 0; i < ns->len; i++)
-		if (!addr_cmp(&ns->list[i].addr, &server.addr))
-			return;
-	if (ns->len == NAMESERVERS_MAX)
-		ns->more++;
-	else
-		ns->list[ns->len++] = server;
+	nameservers_add(ns, &server);
 }
 
 /* Behind these come addresses: dhclient.leases(5), and the two others' "DNS=". */

@@ -88,15 +88,14 @@ static void print_tunnels(const struct status *st)
 	char text[POLICY_TEXT];
 
 	for (size_t i = 0; i < st->policy.tunnels_len; i++) {
-		struct policy one = { .tunnels_len = 1 };
+		const struct tunnel *t = &st->policy.tunnels[i];
 		bool found = false;
 
-		one.tunnels[0] = st->policy.tunnels[i];
-		printf("tunnel    %-24s", tunnel_format(&one.tunnels[0], text));
+		printf("tunnel    %-24s", tunnel_format(t, text));
 		for (size_t k = 0; k < st->net.links_len; k++) {
 			const struct link *l = &st->net.links[k];
 
-			if (!policy_is_tunnel(&one, l->name))
+			if (!tunnel_covers(t, l->name))
 				continue;
 			printf("%s %s is %s", found ? "," : "", l->name, l->up ? "up" : "down");
 			found = true;

@@ -37,8 +37,7 @@ static void count_junk(struct nameservers *ns, const char *path)
 		f->junk++;
 }
 
-/* One address: an entry of a link alone is worth more than the same in a common list. */
-static void add_server(struct nameservers *ns, const struct nameserver *server)
+void nameservers_add(struct nameservers *ns, const struct nameserver *server)
 {
 	for (size_t i = 0; i < ns->len; i++)
 		if (!addr_cmp(&ns->list[i].addr, &server->addr) &&
@@ -81,7 +80,7 @@ static void take_word(struct nameservers *ns, char *word, const char *link, cons
 	if (link)
 		memcpy(server.link, link, sizeof(server.link));
 	snprintf(server.source, sizeof(server.source), "%s", path);
-	add_server(ns, &server);
+	nameservers_add(ns, &server);
 }
 
 /* resolv.conf(5): the keyword starts the line, white space follows. */

@@ -39,6 +39,12 @@ struct nameservers {
 };
 
 /*
+ * Add one, unless it is there: an entry of a link alone is worth more than the
+ * same in a common list.  Where there is no more room it counts as `more`.
+ */
+void nameservers_add(struct nameservers *ns, const struct nameserver *server);
+
+/*
  * Add those of a file like resolv.conf(5).  One that cannot be opened has none;
  * a FIFO or a device is not waited for.
  */

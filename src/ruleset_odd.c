@@ -154,6 +154,12 @@ static bool trusts_own(const struct builder *b)
 	return b->rs->family == FAMILY_NETDEV && b->policy->frames != FRAMES_STRICT;
 }
 
+/* PPP's packets are told on the link below by a stamp. */
+static bool stamps_own(const struct builder *b, const struct parts *parts)
+{
+	return trusts_own(b) && parts->route == PART_HAS;
+}
+
 static struct rule *add_own_rule(struct builder *b, enum verdict verdict, const char *target,
 				 const char *comment)
 {
@@ -194,7 +200,7 @@ void odd_add_stamp(struct builder *b, const struct parts *parts)
 	const uint16_t ppp = 512; /* ARPHRD_PPP, linux/if_arp.h */
 
 	/* meta oiftype 512 meta rtclassid != 4294967295 meta priority set 6c67:0 */
-	if (trusts_own(b) && parts->route == PART_HAS)
+	if (stamps_own(b, parts))
 		rules_match(rules_match(rules_add(b, 8, VERDICT_STAMP, "for the link below PPP"),
 					MATCH_OIFTYPE, ppp),
 			    MATCH_ROUTED, 0);
@@ -345,7 +351,7 @@ static void add_odd_chain(struct builder *b, const struct parts *parts)
 	rules_add_by_link(b);
 	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
 	/* meta priority 6c67:0 accept */
-	if (trusts_own(b) && parts->route == PART_HAS)
+	if (stamps_own(b, parts))
 		rules_match(add_own_rule(b, VERDICT_ACCEPT, NULL, "decided above PPP"),
 			    MATCH_STAMPED, 0);
 	add_ip_gotos(b, TYPE, PLACE_PLAIN, "called something else by its sender");
