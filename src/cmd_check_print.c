@@ -122,14 +122,18 @@ static void print_tables(const struct cmd_check_report *r)
 
 /* --- one line for what is wrong --- */
 
+/* What all leaks have in common, said once; NULL where each has its own reason. */
+static const char *advice_of_all(const struct cmd_check_report *r)
+{
+	if (r->status.state == GUARD_STATE_OFF)
+		return "there is no guard: 'leakguard enable' raises it";
+	if (r->status.state == GUARD_STATE_ALTERED)
+		return "somebody changed the rules: 'leakguard reload' puts them right";
+	return NULL;
+}
+
 static const char *advice_of_leak(const struct cmd_check_report *r, const struct check_shot *s)
 {
-	const struct status *st = &r->status;
-
-	if (st->state == GUARD_STATE_OFF)
-		return "there is no guard: 'leakguard enable' raises it";
-	if (st->state == GUARD_STATE_ALTERED)
-		return "somebody changed the rules: 'leakguard reload' puts them right";
 	if (check_way_is_frame(s->way) && r->law.policy->frames == FRAMES_OFF)
 		return "frames are not judged: set frames = auto, then 'leakguard reload'";
 	if (check_way_is_frame(s->way))
@@ -203,14 +207,33 @@ static size_t gather(const struct cmd_check_report *r, size_t first, const struc
 	return i;
 }
 
+/* Queries of one fate: `what` names them, `first` is the first of them. */
+static void print_fate(const struct cmd_check_report *r, const struct check_shot *first,
+		       const struct check_finding *f, const char *what)
+{
+	const struct check_target *t = &r->plan.targets[first->target];
+	char way[LINE], addr[ADDR_TEXT], name[IFNAMSIZ];
+	const bool leak = f->verdict == CHECK_VERDICT_LEAK;
+
+	printf("%s: %s to %s (%s) by %s", leak ? "leak" : "could not tell", what,
+	       addr_format(&t->addr, addr), check_kind_format(t->kind), way_words(r, first, way));
+	if (leak)
+		printf(" left through %s", link_words(r, f->left, name));
+	if (leak && advice_of_all(r))
+		putchar('\n');
+	else
+		printf(": %s\n", leak ? advice_of_leak(r, first) : advice_of_doubt(r, first));
+}
+
 static void print_wrong(const struct cmd_check_report *r)
 {
 	const struct check_plan *plan = &r->plan;
-	char what[LINE], way[LINE], addr[ADDR_TEXT], name[IFNAMSIZ];
+	char what[LINE];
 
+	if (r->counts[CHECK_VERDICT_LEAK] && advice_of_all(r))
+		puts(advice_of_all(r));
 	for (size_t i = 0, next; i < plan->shots_len; i = next) {
 		const struct check_shot *s = &plan->shots[i];
-		const struct check_target *t = &plan->targets[s->target];
 		struct check_finding f;
 
 		next = i + 1;
@@ -220,15 +243,7 @@ static void print_wrong(const struct cmd_check_report *r)
 		if (f.verdict != CHECK_VERDICT_LEAK && f.verdict != CHECK_VERDICT_UNSURE)
 			continue;
 		next = gather(r, i, &f, what);
-		way_words(r, s, way);
-		addr_format(&t->addr, addr);
-		if (f.verdict == CHECK_VERDICT_LEAK)
-			printf("leak: %s to %s (%s) by %s left through %s: %s\n", what, addr,
-			       check_kind_format(t->kind), way, link_words(r, f.left, name),
-			       advice_of_leak(r, s));
-		else
-			printf("could not tell: %s to %s (%s) by %s: %s\n", what, addr,
-			       check_kind_format(t->kind), way, advice_of_doubt(r, s));
+		print_fate(r, s, &f, what);
 	}
 	if (cmd_check_is_cut(plan))
 		printf("could not tell: left out for want of room: %zu links, %zu addresses, %zu packets\n",
