@@ -73,7 +73,7 @@ class Vpn:
         except TimeoutError as error:
             raise AssertionError(
                 f"{error}, but {self.guard.says()}\n"
-                f"{self.charon.log[-4000:]}") from error
+                f"{self.charon.log}") from error
 
     def close(self):
         for daemon in (self.charon, self.gateway):
