@@ -22,9 +22,10 @@ struct blocked {
 	char link[IFNAMSIZ];	/* the way out that it tried; "" where the kernel did not say */
 	char in_link[IFNAMSIZ]; /* where it came in, if it was forwarded; "" of this host's own */
 	bool has_uid;
-	uint32_t uid; /* whose socket it was */
-	bool has_mac;
-	uint8_t mac[MAC_LEN];	  /* of who sent it here */
+	uint32_t uid;	    /* whose socket it was */
+	bool has_mac;	    /* of who sent it here */
+	bool has_frame_mac; /* of a frame that a socket of this machine sent: a guest's, or ours */
+	uint8_t mac[MAC_LEN];	  /* with either of them */
 	struct addr source, dest; /* AF_UNSPEC: not known */
 	uint8_t proto;		  /* 0: not known */
 	bool has_ports;
@@ -33,7 +34,7 @@ struct blocked {
 	char name[DNSNAME_TEXT];
 	uint16_t type;
 
-	/* What others find out: "" and 0 where they could not. */
+	/* What others find out, of forwarded packets the user, too: "" and 0 where they could not. */
 	char program[BLOCKED_PROGRAM]; /* chosen by itself: any bytes */
 	int pid; /* 0 as well where several processes of one name have the socket */
 	char client[BLOCKED_CLIENT]; /* chosen by itself: any bytes */

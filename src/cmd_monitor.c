@@ -19,6 +19,7 @@
 #include "leases.h"
 #include "log.h"
 #include "logread.h"
+#include "privs.h"
 #include "whose.h"
 
 #define TICK_MS	    1000  /* how often the counters are looked at */
@@ -33,7 +34,7 @@ struct user {
 
 struct monitor {
 	const struct cmdline *cl;
-	bool colour;
+	bool colour, said_why; /* why it ends */
 	int signal_fd;
 	struct fwsock fs;
 	uint32_t generation;
@@ -48,6 +49,7 @@ struct monitor {
 	struct leases leases;
 	struct user users[MAX_USERS];
 	size_t users_len;
+	struct whose whose;
 	struct blocked batch[WHOSE_AT_ONCE];
 };
 
@@ -118,10 +120,17 @@ static int read_log(struct monitor *m)
 {
 	for (int i = 0; i < MAX_BATCHES; i++) {
 		const int n = logread_read(&m->log, m->batch, WHOSE_AT_ONCE);
+		int err;
 
 		if (n <= 0)
 			return n < 0 ? n : 1;
-		whose_find(m->batch, (size_t)n);
+		err = whose_find(&m->whose, m->batch, (size_t)n);
+		if (err) {
+			log_error("monitor: cannot return to its own network namespace: %s",
+				  strerror(-err));
+			m->said_why = true;
+			return err;
+		}
 		for (int k = 0; k < n; k++)
 			tell_blocked(m, &m->batch[k]);
 		if (outlet_flush(&m->out))
@@ -372,6 +381,10 @@ static int run(struct monitor *m, uint32_t seconds)
 	}
 	if (start(m))
 		return CMD_EXIT_FAILED;
+	err = privs_drop_to_read();
+	if (err)
+		log_warning("monitor: capabilities: cannot drop them: %s, going on with all of them",
+			    strerror(-err));
 	m->started_ms = clock_monotonic_ms();
 	m->until_ms = seconds ? m->started_ms + seconds * 1000ULL : 0;
 	m->colour = wants_colour();
@@ -381,7 +394,8 @@ static int run(struct monitor *m, uint32_t seconds)
 		err = finish(m);
 	if (!err || err == -EPIPE || err == -EINTR)
 		return CMD_EXIT_DONE;
-	log_error("monitor: %s", strerror(-err));
+	if (!m->said_why)
+		log_error("monitor: %s", strerror(-err));
 	return CMD_EXIT_FAILED;
 }
 

@@ -41,24 +41,11 @@ static void print_time(struct outlet *o, uint64_t time_ms, bool colour)
 		      paint(colour, NORMAL));
 }
 
-/* "dig[123] alice", "phone 192.168.1.7", "unknown alice" */
-static const char *format_who(const struct blocked *b, const char *user, char buf[WHO_ROOM])
+/* "dig[123] alice", "unknown alice" */
+static const char *format_program(const struct blocked *b, const char *user, char buf[WHO_ROOM])
 {
-	char name[BLOCKED_CLIENT], login[64], pid[16] = "";
+	char name[BLOCKED_PROGRAM], login[64], pid[16] = "";
 
-	if (blocked_is_forwarded(b)) {
-		char addr[ADDR_TEXT] = "unknown", mac[MAC_TEXT + 1] = "";
-
-		if (b->source.family)
-			addr_format(&b->source, addr);
-		if (b->has_mac) {
-			*mac = ' ';
-			mac_format(b->mac, mac + 1);
-		}
-		monitor_quotable(b->client, name, sizeof(name));
-		snprintf(buf, WHO_ROOM, "%s%s%s%s", name, *name ? " " : "", addr, mac);
-		return buf;
-	}
 	monitor_quotable(b->program, name, sizeof(name));
 	monitor_quotable(user, login, sizeof(login));
 	if (!*login && b->has_uid)
@@ -67,6 +54,36 @@ static const char *format_who(const struct blocked *b, const char *user, char bu
 		snprintf(pid, sizeof(pid), "[%d]", b->pid);
 	snprintf(buf, WHO_ROOM, "%s%s%s%s", *name ? name : "unknown", pid, *login ? " " : "",
 		 login);
+	return buf;
+}
+
+/* "phone 192.168.1.7 02:00:00:00:00:07" */
+static const char *format_client(const struct blocked *b, char buf[WHO_ROOM])
+{
+	char name[BLOCKED_CLIENT], addr[ADDR_TEXT] = "unknown", mac[MAC_TEXT + 1] = "";
+
+	if (b->source.family)
+		addr_format(&b->source, addr);
+	if (b->has_mac) {
+		*mac = ' ';
+		mac_format(b->mac, mac + 1);
+	}
+	monitor_quotable(b->client, name, sizeof(name));
+	snprintf(buf, WHO_ROOM, "%s%s%s%s", name, *name ? " " : "", addr, mac);
+	return buf;
+}
+
+/* Either of them; of a container's program both, "dig[123] root in 172.17.0.2 ...". */
+static const char *format_who(const struct blocked *b, const char *user, char buf[2 * WHO_ROOM])
+{
+	char program[WHO_ROOM], client[WHO_ROOM];
+
+	if (!blocked_is_forwarded(b))
+		return format_program(b, user, buf);
+	if (!*b->program)
+		return format_client(b, buf);
+	snprintf(buf, (size_t)2 * WHO_ROOM, "%s in %s", format_program(b, user, program),
+		 format_client(b, client));
 	return buf;
 }
 
@@ -99,7 +116,7 @@ static const char *format_resolver(const struct blocked *b, char buf[ADDR_TEXT +
 
 void monitor_print_blocked(struct outlet *o, const struct blocked *b, const char *user, bool colour)
 {
-	char who[WHO_ROOM], question[DNSNAME_TEXT + 16], resolver[ADDR_TEXT + 16];
+	char who[2 * WHO_ROOM], question[DNSNAME_TEXT + 16], resolver[ADDR_TEXT + 16];
 	char addr[ADDR_TEXT] = "unknown", link[IFNAMSIZ], in_link[IFNAMSIZ];
 
 	print_time(o, b->time_ms, colour);
@@ -170,9 +187,9 @@ void monitor_count(struct monitor_summary *summary, const struct blocked *b, con
 	char text[DNSNAME_TEXT + 16];
 
 	summary->shown++;
-	if (blocked_is_forwarded(b)) {
-		tally_count(&summary->tallies[MONITOR_SORT_CLIENTS], format_who(b, user, text));
-	} else {
+	if (blocked_is_forwarded(b))
+		tally_count(&summary->tallies[MONITOR_SORT_CLIENTS], format_client(b, text));
+	if (!blocked_is_forwarded(b) || *b->program) {
 		struct blocked any = *b;
 
 		any.pid = 0; /* each query may be another process's */

@@ -66,15 +66,19 @@ static uint16_t frame_type(const struct logread *lr, const struct blocked *b, ui
 		       protocol;
 }
 
-/* A frame without a socket that has not this link's own address is somebody else's. */
+/*
+ * A frame without a socket that has not this link's own address is somebody
+ * else's.  With one it is a macvlan guest's, an ipvlan guest's with the link's
+ * own, or a packet socket's, which may write what it likes.
+ */
 static void take_frame_source(struct blocked *b, const uint8_t *frame, size_t len,
 			      const struct ifreq *link)
 {
-	if (b->has_uid || len < ETHERNET_LEN ||
-	    !memcmp(frame + MAC_LEN, link->ifr_hwaddr.sa_data, MAC_LEN))
+	if (b->has_mac || len < ETHERNET_LEN)
 		return;
+	b->has_frame_mac = b->has_uid;
+	b->has_mac = !b->has_uid && memcmp(frame + MAC_LEN, link->ifr_hwaddr.sa_data, MAC_LEN) != 0;
 	memcpy(b->mac, frame + MAC_LEN, MAC_LEN);
-	b->has_mac = true;
 }
 
 static void take_payload(const struct logread *lr, struct blocked *b, uint8_t family,

@@ -90,45 +90,81 @@ int privs_limit(void)
 /* --- capabilities --- */
 
 #ifdef HAVE_LIBCAP_NG
-static int drop_caps(void)
+#define MAX_KEPT 4
+
+/* All but these, of which some may not be held. */
+static int drop_caps(const unsigned int *kept, size_t n)
 {
-	bool keep, can_lower_bounds;
+	bool held[MAX_KEPT], can_lower_bounds;
 
 	if (capng_get_caps_process())
 		return -EIO;
-	keep = capng_have_capability(CAPNG_PERMITTED, CAP_NET_ADMIN);
+	for (size_t i = 0; i < n; i++)
+		held[i] = capng_have_capability(CAPNG_PERMITTED, kept[i]);
 	can_lower_bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 
 	errno = EPERM; /* for what fails without saying why */
 	capng_clear(CAPNG_SELECT_BOTH);
-	if (capng_update(CAPNG_ADD, CAPNG_BOUNDING_SET, CAP_NET_ADMIN))
-		return -errno;
+	for (size_t i = 0; i < n; i++)
+		if (capng_update(CAPNG_ADD, CAPNG_BOUNDING_SET, kept[i]))
+			return -errno;
 	if (can_lower_bounds && capng_apply(CAPNG_SELECT_BOUNDS))
 		return -errno;
 
 	/* The kernel takes from the ambient set what leaves the inheritable one. */
 	capng_clear(CAPNG_SELECT_BOTH);
-	if (keep && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_ADMIN))
-		return -errno;
+	for (size_t i = 0; i < n; i++)
+		if (held[i] && capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, kept[i]))
+			return -errno;
 	return capng_apply(CAPNG_SELECT_CAPS) ? -errno : 0;
 }
+
+static int drop_to_watch(void)
+{
+	static const unsigned int kept[] = { CAP_NET_ADMIN };
+
+	return drop_caps(kept, 1);
+}
+
+/* nfnetlink asks for the first at every message, setns(2) for the last. */
+static int drop_to_read(void)
+{
+	static const unsigned int kept[MAX_KEPT] = { CAP_NET_ADMIN, CAP_DAC_READ_SEARCH,
+						     CAP_SYS_PTRACE, CAP_SYS_ADMIN };
+
+	return drop_caps(kept, MAX_KEPT);
+}
 #else
-static int drop_caps(void)
+static int drop_to_watch(void)
+{
+	return 0;
+}
+
+static int drop_to_read(void)
 {
 	return 0;
 }
 #endif
 
-int privs_drop(void)
+/* Given what became of the capabilities. */
+static int shut(int err)
 {
-	const int err = drop_caps();
-
 	umask(077);
 	if (err)
 		return err;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
 		return -errno;
 	return 0;
+}
+
+int privs_drop(void)
+{
+	return shut(drop_to_watch());
+}
+
+int privs_drop_to_read(void)
+{
+	return shut(drop_to_read());
 }
 
 /* --- system calls --- */

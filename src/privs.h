@@ -30,6 +30,13 @@ int privs_limit(void);
 int privs_drop(void);
 
 /*
+ * The same for one that reads the rules' counters and looks at other processes:
+ * it keeps CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE (/proc) and CAP_SYS_ADMIN
+ * (their network namespaces) as well.
+ */
+int privs_drop_to_read(void);
+
+/*
  * Refuse system calls that a watcher has no use for, with EPERM: what makes a
  * process, runs or loads code, traces, mounts, signals others; sockets other
  * than netlink and unix ones (so no name lookups from here on); and calls of

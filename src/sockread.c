@@ -18,53 +18,103 @@
 
 #include "ask.h"
 
-#define MAX_FILES (1 << 20) /* a second or two */
+#define MAX_PROCESSES 65536
+#define MAX_FILES     (1 << 20) /* of all of them: a second or two */
+
+/* --- sockets --- */
 
 struct search {
-	sockread_found_fn *found;
+	sockread_socket_fn *found;
 	void *ctx;
 	uint8_t proto;
 };
 
+/* By way of text, since an IPv4 address may be mapped into IPv6. */
+static bool take_addr(uint8_t family, const void *bytes, struct addr *to)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	return inet_ntop(family, bytes, text, sizeof(text)) && !addr_parse(text, to);
+}
+
+static bool is_v6only(const struct nlmsghdr *nlh)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct inet_diag_msg))
+		if (mnl_attr_get_type(attr) == INET_DIAG_SKV6ONLY &&
+		    !mnl_attr_validate(attr, MNL_TYPE_U8))
+			return mnl_attr_get_u8(attr);
+	return false;
+}
+
 static int take_socket(const struct nlmsghdr *nlh, void *data)
 {
-	const struct search *s = data;
-	struct connection c = { .proto = s->proto };
-	char text[INET6_ADDRSTRLEN];
+	const struct search *search = data;
+	struct sockread_socket s = { .proto = search->proto };
 	struct inet_diag_msg msg;
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(msg))
 		return MNL_CB_OK;
 	memcpy(&msg, mnl_nlmsg_get_payload(nlh), sizeof(msg));
-	c.port = ntohs(msg.id.idiag_dport);
-	c.inode = msg.idiag_inode;
-	/* By way of text, since an IPv4 address may be mapped into IPv6. */
-	if (inet_ntop(msg.idiag_family, msg.id.idiag_dst, text, sizeof(text)) &&
-	    !addr_parse(text, &c.addr))
-		s->found(s->ctx, &c);
+	if (!take_addr(msg.idiag_family, msg.id.idiag_src, &s.source) ||
+	    !take_addr(msg.idiag_family, msg.id.idiag_dst, &s.dest))
+		return MNL_CB_OK;
+	s.family = msg.idiag_family;
+	s.state = msg.idiag_state;
+	s.v6only = is_v6only(nlh);
+	s.source_port = ntohs(msg.id.idiag_sport);
+	s.dest_port = ntohs(msg.id.idiag_dport);
+	s.uid = msg.idiag_uid;
+	s.inode = msg.idiag_inode;
+	search->found(search->ctx, &s);
 	return MNL_CB_OK;
+}
+
+int sockread_sockets(const struct sockread_query *query, sockread_socket_fn *found, void *ctx)
+{
+	struct search search = { found, ctx, query->proto };
+	_Alignas(struct nlmsghdr) char buf[256];
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct inet_diag_req_v2 *request = mnl_nlmsg_put_extra_header(nlh, sizeof(*request));
+
+	nlh->nlmsg_type = SOCK_DIAG_BY_FAMILY;
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	request->sdiag_family = query->family;
+	request->sdiag_protocol = query->proto;
+	request->idiag_states = query->states;
+	request->id.idiag_sport = htons(query->source_port);
+	return ask_kernel(NETLINK_SOCK_DIAG, nlh, take_socket, &search);
+}
+
+struct connections {
+	sockread_found_fn *found;
+	void *ctx;
+};
+
+static void take_connection(void *ctx, const struct sockread_socket *s)
+{
+	const struct connections *to = ctx;
+	const struct connection c = { s->dest, s->dest_port, s->proto, s->inode };
+
+	to->found(to->ctx, &c);
 }
 
 int sockread_connections(sockread_found_fn *found, void *ctx)
 {
 	static const uint8_t families[] = { AF_INET, AF_INET6 };
 	static const uint8_t protos[] = { IPPROTO_TCP, IPPROTO_UDP };
-	_Alignas(struct nlmsghdr) char buf[256];
+	struct connections to = { found, ctx };
 	int err = 0;
 
 	for (size_t i = 0; i < 4; i++) {
-		struct search s = { found, ctx, protos[i % 2] };
-		struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-		struct inet_diag_req_v2 *request =
-			mnl_nlmsg_put_extra_header(nlh, sizeof(*request));
-		int e;
+		const struct sockread_query query = {
+			.family = families[i / 2],
+			.proto = protos[i % 2],
+			.states = 1U << TCP_ESTABLISHED, /* connected, of UDP */
+		};
+		const int e = sockread_sockets(&query, take_connection, &to);
 
-		nlh->nlmsg_type = SOCK_DIAG_BY_FAMILY;
-		nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-		request->sdiag_family = families[i / 2];
-		request->sdiag_protocol = s.proto;
-		request->idiag_states = 1U << TCP_ESTABLISHED; /* connected, of UDP */
-		e = ask_kernel(NETLINK_SOCK_DIAG, nlh, take_socket, &s);
 		/* ENOENT: a protocol whose part is not in the kernel. */
 		err = err ? err : e == -ENOENT ? 0 : e;
 	}
@@ -73,15 +123,29 @@ int sockread_connections(sockread_found_fn *found, void *ctx)
 
 /* --- processes --- */
 
-static void read_name(int pid_fd, struct process *p)
-{
-	const int fd = openat(pid_fd, "comm", O_RDONLY | O_CLOEXEC);
-	const ssize_t len = fd < 0 ? -1 : read(fd, p->name, sizeof(p->name) - 1);
+/* One that is looked into. */
+struct look {
+	const struct sockread_holder *holder;
+	struct process p;
+	int pid_fd, files_fd;
+	int *files_left;
+};
 
-	p->name[len < 0 ? 0 : len] = '\0';
-	p->name[strcspn(p->name, "\n")] = '\0';
+/* Read only where it is asked for: most processes have nothing that is. */
+static const struct process *name_process(struct look *l)
+{
+	int fd;
+	ssize_t len;
+
+	if (*l->p.name)
+		return &l->p;
+	fd = openat(l->pid_fd, "comm", O_RDONLY | O_CLOEXEC);
+	len = fd < 0 ? -1 : read(fd, l->p.name, sizeof(l->p.name) - 1);
+	l->p.name[len < 0 ? 0 : len] = '\0';
+	l->p.name[strcspn(l->p.name, "\n")] = '\0';
 	if (fd >= 0)
 		close(fd);
+	return &l->p;
 }
 
 /* Another namespace's links have the same names. */
@@ -95,15 +159,14 @@ static bool is_here(int pid_fd)
 }
 
 /* "iff:" and the link of a file of drivers/net/tun.c (tun_chr_show_fdinfo()). */
-static void take_device(const struct sockread_holder *holder, int pid_fd, const struct process *p,
-			const char *file)
+static void take_device(struct look *l, const char *file)
 {
 	char path[64], text[1024], link[IFNAMSIZ] = "", *at;
 	ssize_t len = -1;
 	int fd;
 
 	snprintf(path, sizeof(path), "fdinfo/%.32s", file);
-	fd = openat(pid_fd, path, O_RDONLY | O_CLOEXEC);
+	fd = openat(l->pid_fd, path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		len = read(fd, text, sizeof(text) - 1);
 		close(fd);
@@ -117,65 +180,110 @@ static void take_device(const struct sockread_holder *holder, int pid_fd, const 
 	at += strlen("\niff:\t");
 	at[strcspn(at, "\n")] = '\0';
 	strncpy(link, at, sizeof(link) - 1);
-	holder->device(holder->ctx, p, link);
+	l->holder->device(l->holder->ctx, name_process(l), link);
 }
 
-static void take_file(const struct sockread_holder *holder, int pid_fd, int files_fd,
-		      const struct process *p, const char *file)
+static void take_file(struct look *l, const char *file)
 {
 	static const char socket[] = "socket:[";
+	const struct sockread_holder *holder = l->holder;
 	char target[64];
-	const ssize_t len = readlinkat(files_fd, file, target, sizeof(target) - 1);
+	const ssize_t len = readlinkat(l->files_fd, file, target, sizeof(target) - 1);
 
 	if (len < 0)
 		return;
 	target[len] = '\0';
-	if (!strncmp(target, socket, sizeof(socket) - 1))
-		holder->socket(holder->ctx, p,
-			       (uint32_t)strtoul(target + sizeof(socket) - 1, NULL, 10));
-	else if ((!strcmp(target, "/dev/net/tun") || !strcmp(target, "/dev/tun")) &&
-		 is_here(pid_fd))
-		take_device(holder, pid_fd, p, file);
+	if (!strncmp(target, socket, sizeof(socket) - 1)) {
+		const uint32_t inode = (uint32_t)strtoul(target + sizeof(socket) - 1, NULL, 10);
+
+		if (holder->wanted(holder->ctx, inode))
+			holder->socket(holder->ctx, name_process(l), inode);
+	} else if (holder->device &&
+		   (!strcmp(target, "/dev/net/tun") || !strcmp(target, "/dev/tun")) &&
+		   is_here(l->pid_fd)) {
+		take_device(l, file);
+	}
 }
 
-static int take_process(const struct sockread_holder *holder, int proc_fd, const char *name,
-			int *files_left)
+static void take_files(struct look *l)
 {
-	struct process p = { .pid = atoi(name) };
-	const int pid_fd = openat(proc_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	const int fd = pid_fd < 0 ? -1 : openat(pid_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *const dir = fd < 0 ? NULL : fdopendir(fd);
+	DIR *const dir = fdopendir(l->files_fd);
 	const struct dirent *entry;
-	int err = fd < 0 && (errno == EACCES || errno == EPERM) ? -EACCES : 0;
 
-	if (dir) {
-		read_name(pid_fd, &p);
-		while (*files_left > 0 && (entry = readdir(dir))) {
-			(*files_left)--;
-			if (isdigit((unsigned char)*entry->d_name))
-				take_file(holder, pid_fd, fd, &p, entry->d_name);
-		}
-		closedir(dir);
-	} else if (fd >= 0) {
-		close(fd);
+	if (!dir) {
+		close(l->files_fd);
+		return;
 	}
-	if (pid_fd >= 0)
-		close(pid_fd);
+	while (*l->files_left > 0 && (entry = readdir(dir))) {
+		(*l->files_left)--;
+		if (isdigit((unsigned char)*entry->d_name))
+			take_file(l, entry->d_name);
+	}
+	closedir(dir);
+}
+
+static int take_process(const struct sockread_holder *holder, int proc_fd, int pid, int *files_left)
+{
+	struct look l = { .holder = holder, .p = { .pid = pid }, .files_left = files_left };
+	char path[16];
+	int err = 0;
+
+	snprintf(path, sizeof(path), "%d", pid);
+	l.pid_fd = openat(proc_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l.pid_fd < 0)
+		return 0; /* it has ended */
+	l.files_fd = openat(l.pid_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (l.files_fd >= 0)
+		take_files(&l);
+	else if (errno == EACCES || errno == EPERM)
+		err = -EACCES;
+	close(l.pid_fd);
 	return err;
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+	const int x = *(const int *)a, y = *(const int *)b;
+
+	return (x < y) - (x > y);
+}
+
+/* The youngest first.  How many; MAX_PROCESSES + 1 where there are more. */
+static size_t list_pids(DIR *proc, int pids[MAX_PROCESSES])
+{
+	const struct dirent *entry;
+	size_t n = 0;
+
+	while (n <= MAX_PROCESSES && (entry = readdir(proc)))
+		if (isdigit((unsigned char)*entry->d_name)) {
+			if (n < MAX_PROCESSES)
+				pids[n] = atoi(entry->d_name);
+			n++;
+		}
+	qsort(pids, n < MAX_PROCESSES ? n : MAX_PROCESSES, sizeof(*pids), compare_pids);
+	return n;
 }
 
 int sockread_processes(const struct sockread_holder *holder)
 {
-	DIR *const proc = opendir("/proc");
-	const struct dirent *entry;
+	int *const pids = calloc(MAX_PROCESSES, sizeof(*pids));
 	int files_left = MAX_FILES, err = 0;
+	DIR *proc;
+	size_t n;
 
-	if (!proc)
-		return -errno;
-	while (files_left > 0 && (entry = readdir(proc)))
-		if (isdigit((unsigned char)*entry->d_name) &&
-		    take_process(holder, dirfd(proc), entry->d_name, &files_left))
+	if (!pids)
+		return -ENOMEM;
+	proc = opendir("/proc");
+	if (!proc) {
+		err = -errno;
+		free(pids);
+		return err;
+	}
+	n = list_pids(proc, pids);
+	for (size_t i = 0; i < n && i < MAX_PROCESSES && files_left > 0; i++)
+		if (take_process(holder, dirfd(proc), pids[i], &files_left))
 			err = -EACCES;
 	closedir(proc);
-	return files_left > 0 ? err : -E2BIG;
+	free(pids);
+	return files_left > 0 && n <= MAX_PROCESSES ? err : -E2BIG;
 }

@@ -54,12 +54,23 @@ static void take_connection(void *ctx, const struct connection *c)
 		sv->sockets[sv->sockets_len++] = (struct survey_socket){ .connection = *c };
 }
 
+static bool is_wanted(void *ctx, uint32_t inode)
+{
+	const struct survey *sv = ((const struct reading *)ctx)->sv;
+
+	for (size_t i = 0; i < sv->sockets_len; i++)
+		if (sv->sockets[i].connection.inode == inode)
+			return true;
+	return false;
+}
+
+/* Of several the oldest, which comes last: it has handed the socket on. */
 static void take_socket(void *ctx, const struct process *p, uint32_t inode)
 {
 	struct survey *sv = ((const struct reading *)ctx)->sv;
 
 	for (size_t i = 0; i < sv->sockets_len; i++)
-		if (sv->sockets[i].connection.inode == inode && !sv->sockets[i].process.pid)
+		if (sv->sockets[i].connection.inode == inode)
 			sv->sockets[i].process = *p;
 }
 
@@ -123,7 +134,7 @@ int survey_read(struct survey *ret_sv, const struct policy *p, char reterr_text[
 {
 	struct survey *sv = ret_sv;
 	struct reading r = { sv, p };
-	const struct sockread_holder holder = { take_socket, take_device, &r };
+	const struct sockread_holder holder = { is_wanted, take_socket, take_device, &r };
 	int err;
 
 	*sv = (struct survey){ .unprivileged = false };

@@ -1,26 +1,17 @@
 #include "whose.h"
 
-#include <arpa/inet.h>
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <linux/inet_diag.h>
-#include <linux/sock_diag.h>
+#include "clock.h"
+#include "netns.h"
+#include "sockread.h"
 
-#include "ask.h"
-
-#define MAX_SAME      8		/* of one packet: SO_REUSEPORT */
-#define MAX_PROCESSES 65536	/* looked through, the youngest first */
-#define MAX_FILES     (1 << 20) /* of all of them: a second or two */
+#define MAX_SAME	  8  /* sockets of one packet: SO_REUSEPORT */
+#define PROMISE_AT_DEVICE 11 /* what goes round the IP stack, its sockets too */
 
 /* --- which socket --- */
 
@@ -28,11 +19,16 @@
 enum fit { FIT_NONE, FIT_ANY_DEST, FIT_DEST };
 
 struct search {
-	const struct blocked *b;
+	struct blocked *b;
+	bool away;	 /* in other namespaces */
+	bool here;	 /* one that has the sender's Ethernet address */
+	unsigned places; /* that have its source address, too */
+	bool local;	 /* this one has it */
 	enum fit best;
 	uint32_t inodes[MAX_SAME];
 	size_t inodes_len;
-	bool too_many;
+	uint32_t uid;
+	bool several_uids, too_many;
 };
 
 static bool is_any(const struct addr *a)
@@ -42,98 +38,155 @@ static bool is_any(const struct addr *a)
 	return !memcmp(a->bytes, zeros, sizeof(zeros));
 }
 
-/* By way of text, since an IPv4 address may be mapped into IPv6. */
-static bool take_addr(uint8_t family, const void *bytes, struct addr *to)
-{
-	char text[INET6_ADDRSTRLEN];
-
-	return inet_ntop(family, bytes, text, sizeof(text)) && !addr_parse(text, to);
-}
-
 /* A socket for any IPv6 address takes IPv4 as well, unless it was told not to. */
-static bool is_v6only(const struct nlmsghdr *nlh)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each(attr, nlh, sizeof(struct inet_diag_msg))
-		if (mnl_attr_get_type(attr) == INET_DIAG_SKV6ONLY &&
-		    !mnl_attr_validate(attr, MNL_TYPE_U8))
-			return mnl_attr_get_u8(attr);
-	return false;
-}
-
-static enum fit judge(const struct search *s, const struct nlmsghdr *nlh,
-		      const struct inet_diag_msg *msg)
+static enum fit judge(const struct search *s, const struct sockread_socket *socket)
 {
 	const struct blocked *b = s->b;
-	struct addr source, dest;
 
-	if (!msg->idiag_inode || msg->idiag_state == TCP_LISTEN ||
-	    ntohs(msg->id.idiag_sport) != b->source_port ||
-	    !take_addr(msg->idiag_family, msg->id.idiag_src, &source) ||
-	    !take_addr(msg->idiag_family, msg->id.idiag_dst, &dest) ||
-	    (b->has_uid && msg->idiag_uid != b->uid))
+	if (!socket->inode || socket->state == TCP_LISTEN ||
+	    socket->source_port != b->source_port || (b->has_uid && socket->uid != b->uid))
 		return FIT_NONE;
-	if (is_any(&source) ? msg->idiag_family != b->source.family && is_v6only(nlh) :
-			      addr_cmp(&source, &b->source) != 0)
+	if (is_any(&socket->source) ?
+		    !s->local || (socket->family != b->source.family && socket->v6only) :
+		    addr_cmp(&socket->source, &b->source) != 0)
 		return FIT_NONE;
-	if (is_any(&dest) && !msg->id.idiag_dport)
+	if (is_any(&socket->dest) && !socket->dest_port)
 		return b->proto == IPPROTO_UDP ? FIT_ANY_DEST : FIT_NONE;
-	return !addr_cmp(&dest, &b->dest) && ntohs(msg->id.idiag_dport) == b->dest_port ? FIT_DEST :
-											  FIT_NONE;
+	return !addr_cmp(&socket->dest, &b->dest) && socket->dest_port == b->dest_port ? FIT_DEST :
+											 FIT_NONE;
 }
 
-static int take_socket(const struct nlmsghdr *nlh, void *data)
+static void take_socket(void *ctx, const struct sockread_socket *socket)
 {
-	struct search *s = data;
-	struct inet_diag_msg msg;
-	enum fit fit;
+	struct search *s = ctx;
+	const enum fit fit = judge(s, socket);
 
-	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(msg))
-		return MNL_CB_OK;
-	memcpy(&msg, mnl_nlmsg_get_payload(nlh), sizeof(msg));
-	fit = judge(s, nlh, &msg);
 	if (fit == FIT_NONE || fit < s->best)
-		return MNL_CB_OK;
+		return;
 	if (fit > s->best) {
 		s->best = fit;
 		s->inodes_len = 0;
-		s->too_many = false;
+		s->too_many = s->several_uids = false;
 	}
+	s->several_uids |= s->inodes_len && s->uid != socket->uid;
+	s->uid = socket->uid;
 	if (s->inodes_len < MAX_SAME)
-		s->inodes[s->inodes_len++] = msg.idiag_inode;
+		s->inodes[s->inodes_len++] = socket->inode;
 	else
 		s->too_many = true;
-	return MNL_CB_OK;
-}
-
-static void ask_sockets(struct search *s, uint8_t family)
-{
-	_Alignas(struct nlmsghdr) char buf[256];
-	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
-	struct inet_diag_req_v2 *request = mnl_nlmsg_put_extra_header(nlh, sizeof(*request));
-
-	nlh->nlmsg_type = SOCK_DIAG_BY_FAMILY;
-	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	request->sdiag_family = family;
-	request->sdiag_protocol = s->b->proto;
-	request->idiag_states = ~0U;
-	request->id.idiag_sport = htons(s->b->source_port);
-	/* Where the kernel cannot say, nothing was found. */
-	(void)ask_kernel(NETLINK_SOCK_DIAG, nlh, take_socket, s);
 }
 
 static void find_sockets(struct search *s)
 {
-	const struct blocked *b = s->b;
+	struct sockread_query query = { .family = AF_INET6,
+					.proto = s->b->proto,
+					.states = SOCKREAD_ANYSTATE,
+					.source_port = s->b->source_port };
 
-	if (!b->has_ports || (b->proto != IPPROTO_UDP && b->proto != IPPROTO_TCP))
-		return;
-	if (b->source.family == AF_INET)
-		ask_sockets(s, AF_INET);
-	ask_sockets(s, AF_INET6);
+	s->local = netns_is_local(&s->b->source);
+	/* Where the kernel cannot say, nothing was found. */
+	(void)sockread_sockets(&query, take_socket, s);
+	query.family = AF_INET;
+	if (s->b->source.family == AF_INET)
+		(void)sockread_sockets(&query, take_socket, s);
 	if (s->too_many)
 		s->inodes_len = 0;
+}
+
+/* --- in which namespace --- */
+
+struct searches {
+	struct search list[WHOSE_AT_ONCE];
+	size_t len;
+};
+
+static bool has_sockets(const struct blocked *b)
+{
+	return b->has_ports && (b->proto == IPPROTO_UDP || b->proto == IPPROTO_TCP);
+}
+
+static bool is_from_away(const struct blocked *b)
+{
+	return blocked_is_forwarded(b) || b->promise == PROMISE_AT_DEVICE;
+}
+
+static bool is_stranger(const struct whose *w, const uint8_t mac[MAC_LEN])
+{
+	const uint64_t now_ms = clock_monotonic_ms();
+
+	for (size_t i = 0; i < WHOSE_STRANGERS; i++)
+		if (now_ms < w->strangers[i].until_ms && !memcmp(w->strangers[i].mac, mac, MAC_LEN))
+			return true;
+	return false;
+}
+
+static void remember_stranger(struct whose *w, const uint8_t mac[MAC_LEN])
+{
+	struct whose_stranger *one = &w->strangers[w->next];
+
+	if (is_stranger(w, mac))
+		return;
+	w->next = (w->next + 1) % WHOSE_STRANGERS;
+	memcpy(one->mac, mac, MAC_LEN);
+	one->until_ms = clock_monotonic_ms() + WHOSE_STRANGE_MS;
+}
+
+static void take_mac(void *ctx, const uint8_t mac[MAC_LEN])
+{
+	struct searches *all = ctx;
+
+	for (size_t i = 0; i < all->len; i++)
+		all->list[i].here |= !memcmp(all->list[i].b->mac, mac, MAC_LEN);
+}
+
+/* Bound to that address or not: in a namespace without it the socket is not its. */
+static void visit(void *ctx)
+{
+	struct searches *all = ctx;
+
+	for (size_t i = 0; i < all->len; i++)
+		all->list[i].here = false;
+	(void)netns_list_macs(take_mac, all);
+	for (size_t i = 0; i < all->len; i++) {
+		struct search *s = &all->list[i];
+
+		if (!s->away || !s->here || !netns_is_local(&s->b->source))
+			continue;
+		if (!s->places++)
+			find_sockets(s);
+	}
+}
+
+/* As whose_find(). */
+static int look_away(struct whose *w, struct searches *all)
+{
+	bool any = false;
+	int all_seen;
+
+	for (size_t i = 0; i < all->len; i++)
+		any |= all->list[i].away;
+	if (!any)
+		return 0;
+	all_seen = netns_visit_others(visit, all);
+	if (all_seen < 0)
+		return all_seen;
+	for (size_t i = 0; i < all->len; i++) {
+		struct search *s = &all->list[i];
+
+		if (!s->away)
+			continue;
+		if (!all_seen || !s->places)
+			remember_stranger(w, s->b->mac);
+		if (!all_seen || s->places != 1)
+			s->inodes_len = 0;
+		/* A client, whatever became of its socket: macvlan's frames come with their user. */
+		s->b->has_mac |= all_seen && s->places;
+		if (!s->inodes_len || s->several_uids)
+			continue;
+		s->b->has_uid = true;
+		s->b->uid = s->uid;
+	}
+	return 0;
 }
 
 /* --- which process --- */
@@ -148,159 +201,98 @@ struct wanted {
 struct hunt {
 	struct wanted wanted[(WHOSE_AT_ONCE * MAX_SAME)];
 	size_t len;
-	int files_left;
 };
 
-static bool read_name(int pid_fd, char name[BLOCKED_PROGRAM])
-{
-	const int fd = openat(pid_fd, "comm", O_RDONLY | O_CLOEXEC);
-	const ssize_t len = fd < 0 ? -1 : read(fd, name, BLOCKED_PROGRAM - 1);
-
-	if (fd >= 0)
-		close(fd);
-	if (len <= 0)
-		return false;
-	name[len] = '\0';
-	name[strcspn(name, "\n")] = '\0';
-	return *name;
-}
-
-/* The inode of the socket that this file of a process is, or 0. */
-static uint32_t socket_of(int files_fd, const char *file)
-{
-	static const char socket[] = "socket:[";
-	char target[64];
-	const ssize_t len = readlinkat(files_fd, file, target, sizeof(target) - 1);
-
-	if (len < 0)
-		return 0;
-	target[len] = '\0';
-	if (strncmp(target, socket, sizeof(socket) - 1) != 0)
-		return 0;
-	return (uint32_t)strtoul(target + sizeof(socket) - 1, NULL, 10);
-}
-
-static void take_file(struct hunt *h, int pid_fd, int pid, uint32_t inode)
-{
-	for (size_t i = 0; i < h->len; i++) {
-		struct wanted *want = &h->wanted[i];
-		char name[BLOCKED_PROGRAM];
-
-		if (want->inode != inode || want->pid == pid || !read_name(pid_fd, name))
-			continue;
-		want->several |= want->found;
-		want->mixed |= want->found && strcmp(want->program, name) != 0;
-		want->found = true;
-		want->pid = pid;
-		strcpy(want->program, name);
-		return;
-	}
-}
-
-static void look_into(struct hunt *h, int proc_fd, int pid)
-{
-	char path[16];
-	const struct dirent *entry;
-	int pid_fd, fd;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "%d", pid);
-	pid_fd = openat(proc_fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	fd = pid_fd < 0 ? -1 : openat(pid_fd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir && fd >= 0)
-		close(fd);
-	while (dir && h->files_left > 0 && (entry = readdir(dir))) {
-		const uint32_t inode = socket_of(fd, entry->d_name);
-
-		h->files_left--;
-		if (inode)
-			take_file(h, pid_fd, pid, inode);
-	}
-	if (dir)
-		closedir(dir);
-	if (pid_fd >= 0)
-		close(pid_fd);
-}
-
-static int compare_pids(const void *a, const void *b)
-{
-	const int x = *(const int *)a, y = *(const int *)b;
-
-	return (x < y) - (x > y);
-}
-
-/* The youngest first: it may end soonest. */
-static void walk(struct hunt *h)
-{
-	DIR *const proc = opendir("/proc");
-	int *const pids = calloc(MAX_PROCESSES, sizeof(*pids));
-	const struct dirent *entry;
-	size_t n = 0;
-
-	while (proc && pids && n < MAX_PROCESSES && (entry = readdir(proc)))
-		if (isdigit((unsigned char)*entry->d_name))
-			pids[n++] = atoi(entry->d_name);
-	if (n == MAX_PROCESSES)
-		h->files_left = 0; /* not all of them: nothing would be certain */
-	if (pids)
-		qsort(pids, n, sizeof(*pids), compare_pids);
-	for (size_t i = 0; i < n && h->files_left > 0; i++)
-		look_into(h, dirfd(proc), pids[i]);
-	free(pids);
-	if (proc)
-		closedir(proc);
-}
-
-static void want_inode(struct hunt *h, uint32_t inode)
+static struct wanted *find_wanted(struct hunt *h, uint32_t inode)
 {
 	for (size_t i = 0; i < h->len; i++)
 		if (h->wanted[i].inode == inode)
-			return;
-	h->wanted[h->len++] = (struct wanted){ .inode = inode };
+			return &h->wanted[i];
+	return NULL;
+}
+
+static bool is_wanted(void *ctx, uint32_t inode)
+{
+	return find_wanted(ctx, inode);
+}
+
+static void take_holder(void *ctx, const struct process *p, uint32_t inode)
+{
+	struct wanted *want = find_wanted(ctx, inode);
+
+	if (want->pid == p->pid || !*p->name)
+		return;
+	want->several |= want->found;
+	want->mixed |= want->found && strcmp(want->program, p->name) != 0;
+	want->found = true;
+	want->pid = p->pid;
+	strcpy(want->program, p->name);
+}
+
+/* One cut short may have missed a process with the socket; those nobody may look at do not count. */
+static bool is_complete(int err)
+{
+	return !err || err == -EACCES;
 }
 
 /* All sockets that could have sent it are of one program, or nothing is said. */
-static void settle(const struct hunt *h, const struct search *s, struct blocked *b)
+static void settle(struct hunt *h, const struct search *s)
 {
 	const struct wanted *first = NULL;
 	bool several = false;
 
-	for (size_t k = 0; k < s->inodes_len; k++)
-		for (size_t i = 0; i < h->len; i++) {
-			const struct wanted *one = &h->wanted[i];
+	for (size_t k = 0; k < s->inodes_len; k++) {
+		const struct wanted *one = find_wanted(h, s->inodes[k]);
 
-			if (one->inode != s->inodes[k])
-				continue;
-			if (!one->found || one->mixed ||
-			    (first && strcmp(first->program, one->program) != 0))
-				return;
-			several |= one->several || (first && first->pid != one->pid);
-			first = one;
-		}
+		if (!one->found || one->mixed ||
+		    (first && strcmp(first->program, one->program) != 0))
+			return;
+		several |= one->several || (first && first->pid != one->pid);
+		first = one;
+	}
 	if (!first)
 		return;
-	memcpy(b->program, first->program, sizeof(b->program));
-	b->pid = several ? 0 : first->pid;
+	memcpy(s->b->program, first->program, sizeof(s->b->program));
+	s->b->pid = several ? 0 : first->pid;
 }
 
-void whose_find(struct blocked *blocked, size_t n)
+static void find_processes(struct searches *all)
 {
-	struct search searches[WHOSE_AT_ONCE];
-	struct hunt h = { .files_left = MAX_FILES };
+	struct hunt h = { .len = 0 };
+	const struct sockread_holder holder = { .wanted = is_wanted,
+						.socket = take_holder,
+						.ctx = &h };
+
+	for (size_t i = 0; i < all->len; i++)
+		for (size_t k = 0; k < all->list[i].inodes_len; k++)
+			if (!find_wanted(&h, all->list[i].inodes[k]))
+				h.wanted[h.len++].inode = all->list[i].inodes[k];
+	if (!h.len || !is_complete(sockread_processes(&holder)))
+		return;
+	for (size_t i = 0; i < all->len; i++)
+		settle(&h, &all->list[i]);
+}
+
+int whose_find(struct whose *w, struct blocked *blocked, size_t n)
+{
+	struct searches all = { .len = 0 };
+	int err;
 
 	for (size_t i = 0; i < n && i < WHOSE_AT_ONCE; i++) {
-		struct search *s = &searches[i];
+		struct blocked *b = &blocked[i];
+		struct search *s = &all.list[all.len];
 
-		*s = (struct search){ .b = &blocked[i] };
-		if (!blocked_is_forwarded(&blocked[i]))
+		if (!has_sockets(b))
+			continue;
+		*s = (struct search){ .b = b };
+		all.len++;
+		if (!is_from_away(b))
 			find_sockets(s);
-		for (size_t k = 0; k < s->inodes_len; k++)
-			want_inode(&h, s->inodes[k]);
+		else
+			s->away = (b->has_mac || b->has_frame_mac) && !is_stranger(w, b->mac);
 	}
-	/* An incomplete walk may have missed another process with the socket. */
-	if (h.len)
-		walk(&h);
-	for (size_t i = 0; i < n && i < WHOSE_AT_ONCE && h.files_left > 0; i++)
-		settle(&h, &searches[i], &blocked[i]);
+	err = look_away(w, &all);
+	if (!err)
+		find_processes(&all);
+	return err;
 }
