@@ -10,6 +10,7 @@
 #   make boot       a Debian with the package, booted: all that its link ever sends
 #   make openwrt-check  OpenWrt's package: its service, networks, rpcd's object
 #   make luci-check  the router's page, in a browser
+#   make bench      what it costs, measured beside other ways; ROUNDS=n PARTS="packet ..."
 #   make lint       formatters and checkers, warnings as errors
 #   make install    DESTDIR= PREFIX=/usr/local; make uninstall
 #   make deb        build/deb/leakguard_VERSION_ARCH.deb, of the last commit

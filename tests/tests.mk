@@ -1,4 +1,4 @@
-# tests.mk - the tests that need neither root nor a network: unit and golden
+# tests.mk - the tests that need neither root nor a network: unit and golden; measuring
 #
 # Included by the Makefile, whose LIB_OBJ, BUILD and flags it uses.
 
@@ -26,3 +26,11 @@ $(TEST_BUILD)/%: tests/unit/%.c $(wildcard tests/unit/*.h src/*.h) $(TEST_LIB)
 $(TEST_BUILD)/%: tests/golden/%.c $(wildcard src/*.h) $(TEST_LIB)
 	$(call say,CC,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) -Isrc $(ALL_LDFLAGS) -o $@ $< $(TEST_LIB) $(LIBS)
+
+# What it costs: no test, and no part of CI. (These PARTS are not the program's.)
+.PHONY: bench
+bench:
+	$(Q)scripts/setup bench
+	$(Q)$(MAKE) --no-print-directory program
+	$(Q)LEAKGUARD='$(abspath $(BUILD))/leakguard' tests/bench/run --out '$(BUILD)/bench' \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(findstring command,$(origin PARTS)),$(PARTS))

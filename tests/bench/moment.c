@@ -1,0 +1,113 @@
+/*
+ * moment - when a command that guards does guard, and when it ends
+ *
+ *	moment ADDRESS4 ADDRESS6 COMMAND [ARGUMENT]...
+ *
+ * Runs the command, and every tenth of a millisecond sends a UDP packet to port
+ * 53 of each address.  The first one that is refused (EPERM) is the moment from
+ * which that family is guarded.  (Not by nf_tables' events: for a listener the
+ * kernel writes a message an element, on the command's time.)  Prints
+ * nanoseconds since before the exec:
+ *	guarded4 N guarded6 N exit N cpu N status N
+ * -1: not until its end.  cpu: of the command and its children, user and system.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "private_netns.h"
+
+#define LOOK_NS 100000
+
+extern char **environ;
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int64_t time_ns(struct timeval t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + (int64_t)t.tv_usec * 1000;
+}
+
+static int open_probe(const char *text)
+{
+	struct sockaddr_storage to = { 0 };
+	struct sockaddr_in *v4 = (void *)&to;
+	struct sockaddr_in6 *v6 = (void *)&to;
+	int fd;
+
+	if (inet_pton(AF_INET, text, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons(53);
+	} else if (inet_pton(AF_INET6, text, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(53);
+	} else {
+		fprintf(stderr, "%s: expected an address\n", text);
+		exit(2);
+	}
+	fd = socket(to.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (void *)&to, sizeof(*v6)))
+		die(text);
+	return fd;
+}
+
+static void probe(int fd, int64_t start, int64_t *guarded)
+{
+	if (*guarded < 0 && send(fd, "probe", 5, 0) < 0 && errno == EPERM)
+		*guarded = now_ns() - start;
+}
+
+int main(int argc, char **argv)
+{
+	const struct timespec look = { .tv_nsec = LOOK_NS };
+	int64_t guarded4 = -1, guarded6 = -1, start;
+	struct pollfd end = { .events = POLLIN };
+	struct rusage used;
+	int probe4, probe6, status;
+	pid_t pid;
+
+	if (argc < 4)
+		return 2;
+	probe4 = open_probe(argv[1]);
+	probe6 = open_probe(argv[2]);
+	start = now_ns();
+	errno = posix_spawnp(&pid, argv[3], NULL, NULL, argv + 3, environ);
+	if (errno)
+		die(argv[3]);
+	end.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (end.fd < 0)
+		die("pidfd_open");
+	while (!(end.revents & POLLIN)) {
+		if (ppoll(&end, 1, guarded4 >= 0 && guarded6 >= 0 ? NULL : &look, NULL) < 0)
+			die("poll");
+		probe(probe4, start, &guarded4);
+		probe(probe6, start, &guarded6);
+	}
+	if (wait4(pid, &status, 0, &used) != pid)
+		die("wait4");
+	printf("guarded4 %lld guarded6 %lld exit %lld cpu %lld status %d\n", (long long)guarded4,
+	       (long long)guarded6, (long long)(now_ns() - start),
+	       (long long)(time_ns(used.ru_utime) + time_ns(used.ru_stime)),
+	       WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+	return 0;
+}
