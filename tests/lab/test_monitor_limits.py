@@ -6,6 +6,7 @@ import pty
 import signal
 import struct
 import termios
+import time
 
 import pytest
 
@@ -30,16 +31,20 @@ def logging(guard):
     return guard
 
 
-def flood(lab, batches):
-    """How many packets were refused, of all that were sent."""
+def flood(lab, batches, note=None):
+    """How many packets were refused, of all that were sent; a note of how
+    many in a second."""
+    began = time.monotonic()
     with Flood(lab.host, PUBLIC.v4, batches=batches) as running:
         (sent, refused), = running.stop().values()
     assert sent == 0
+    if note:
+        note("blocked_per_s", round(refused / (time.monotonic() - began)))
     return refused
 
 
 @pytest.mark.parametrize("rate", [10, 100000])
-def test_flood(lab, guard, rate):
+def test_flood(lab, guard, rate, record_property):
     """Memory stays as it is, the guard stands, and every packet is counted."""
     guard.configure(f"log-group = {GROUP}\nlog-rate = {rate}\n")
     guard.enable(tunnel="tun0")
@@ -49,7 +54,7 @@ def test_flood(lab, guard, rate):
         netns.wait_until(monitor.not_shown if rate == 10 else monitor.blocked,
                          "it has seen a flood", 20)
         before, memory = 16 * 1000, Process(monitor.pid).memory_kib
-        refused = before + flood(lab, 40000)
+        refused = before + flood(lab, 40000, record_property)
         assert refused == before + 16 * 40000
         assert Process(monitor.pid).memory_kib <= memory + TABLES_KIB
         events, status = monitor.finish()
