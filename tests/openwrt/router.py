@@ -16,6 +16,7 @@ from probes import Probe, fire
 
 HERE = pathlib.Path(__file__).resolve().parent
 PACKAGE = REPOSITORY / "scripts/packaging/openwrt/leakguard"
+WATCHER = "instance1"  # it has no name
 BUSYBOX = REPOSITORY / "build/tools/kernels/busybox-static/bin/busybox"
 ENVIRONMENT = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
 # /sys is the network namespace's own there.
@@ -81,7 +82,7 @@ class Router:
         self.lab, self.host = lab, lab.host
         self.root = pathlib.Path(lab.dir, "router")
         self.guard = Guard(lab)
-        self.watcher = self.service = None
+        self.running = {}  # instance -> (command, process)
         self._make_tree()
 
     def _make_tree(self):
@@ -160,10 +161,9 @@ class Router:
 
     def power_off(self):
         """Nothing that runs or is in memory is left."""
-        for process in (self.watcher, *self.host.processes):
-            if process:
-                netns.stop(process)
-        self.watcher = self.service = None
+        for process in self.host.processes:
+            netns.stop(process)
+        self.running.clear()
         self.host.processes.clear()
         self.guard.disable(check=False)
         for path in (self.root / "tmp").iterdir():
@@ -187,21 +187,48 @@ class Router:
         self.settle()
 
     def settle(self):
-        """procd's part: the service that was written down runs, and no other."""
-        path = self.root / "tmp/procd/leakguard"
-        lines = path.read_text().splitlines() if path.exists() else []
-        written = {line.split("\t")[0]: line.split("\t")[1:] for line in lines}
-        command = written.get("command") if "instance" in written else None
-        if self.watcher and (command != self.service or
-                             self.watcher.poll() is not None):
-            netns.stop(self.watcher)
-            self.watcher = None
-        if command and not self.watcher:
-            self.watcher = self.popen(*command, stderr=subprocess.DEVNULL)
+        """procd's part: what was written down runs, and nothing else. What was
+        written of the watcher, and of the service."""
+        written, instances = self._written()
+        for name, (command, process) in [*self.running.items()]:
+            if process.poll() is not None or \
+                    command != instances.get(name, {}).get("command"):
+                netns.stop(process)
+                del self.running[name]
+        for name, params in instances.items():
+            if name not in self.running:
+                command = params["command"]
+                self.running[name] = command, self.popen(
+                    *command, stderr=subprocess.DEVNULL)
+        if WATCHER in self.running:
             netns.wait_until(lambda: self.guard.watcher or
                              self.watcher.poll() is not None, "a watcher")
-        self.service = command
-        return written
+        return {**written, **instances.get(WATCHER, {})}
+
+    def _written(self):
+        """Of the service, and {instance: parameters}."""
+        path = self.root / "tmp/procd/leakguard"
+        written, instances = {}, {}
+        into = written
+        for line in path.read_text().splitlines() if path.exists() else []:
+            key, *values = line.split("\t")
+            if key == "instance":
+                into = instances[values[0]] = {}
+            elif key == "close":
+                into = written
+            else:
+                into[key] = values
+        return written, instances
+
+    @property
+    def instances(self):
+        """{name: parameters} of what is to run."""
+        return self._written()[1]
+
+    @property
+    def watcher(self):
+        """Its process, if it is to run."""
+        return self.running.get(WATCHER, (None, None))[1]
 
     def log(self):
         path = self.root / "tmp/log/messages"

@@ -23,6 +23,7 @@ INSTALLED = {
     "etc/config/leakguard": 0o600,
     "etc/hotplug.d/iface/30-leakguard": 0o644,
     "etc/init.d/leakguard": 0o755,
+    "usr/lib/leakguard/attempts": 0o755,
     "usr/lib/leakguard/early": 0o755,
     "usr/lib/leakguard/hook.sh": 0o644,
     "usr/lib/leakguard/uci.sh": 0o644,

@@ -11,8 +11,8 @@ from router import is_open
 
 APPROVED = labnet.RESOLVERS["approved"]
 RESOLVER = f"list resolver '{APPROVED.v4}'"
-METHODS = {"status", "links", "log", "check", "enable", "disable", "pause",
-           "resume"}
+METHODS = {"status", "links", "log", "attempts", "check", "enable", "disable",
+           "pause", "resume"}
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_access(router):
     group = json.loads(path.read_text())["leakguard"]
     reading, writing = (set(group[of]["ubus"]["leakguard"])
                         for of in ("read", "write"))
-    assert reading == {"status", "links", "log", "check"}
+    assert reading == {"status", "links", "log", "attempts", "check"}
     assert reading | writing == METHODS and not reading & writing
     readme = (REPOSITORY / "scripts/packaging/openwrt/README.md").read_text()
     assert all(f"`{method}`" in readme for method in METHODS)

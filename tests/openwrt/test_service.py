@@ -27,7 +27,7 @@ def test_installed(lab, router):
     router.boot()
     assert is_open(lab)
     written = router.settle()
-    assert "instance" not in written
+    assert not router.instances
     assert written["reload"] == ["leakguard", "network", "firewall"]
     assert router.guard.state == "OFF"
     router.reload()

@@ -12,10 +12,12 @@ LG_RUN=/var/run/leakguard
 # /etc/leakguard.conf is a link to it: one configuration, whoever asks for it.
 LG_CONF=/var/etc/leakguard.conf
 LG_TOLD=/var/run/leakguard.networks
+# Of /usr/lib/leakguard/attempts: `before` and `now`, a line each; `missed`; `pid`.
+LG_ATTEMPTS=/var/run/leakguard.attempts
 
 lg_nl='
 '
-lg_text='' lg_bad='' lg_enabled=0
+lg_text='' lg_bad='' lg_enabled=0 lg_attempts=0
 
 # lg_say LEVEL TEXT: one line for whoever looks.
 lg_say() {
@@ -54,7 +56,10 @@ lg_line() {
 lg_option() {
 	case $lg_type in
 	leakguard)
-		[ "$1" = enabled ] || lg_line "$(printf '%s' "$1" | tr _ -)" "$2"
+		case $1 in
+		enabled | attempts) ;;
+		*) lg_line "$(printf '%s' "$1" | tr _ -)" "$2" ;;
+		esac
 		;;
 	network)
 		case $1 in
@@ -82,6 +87,7 @@ lg_section() {
 lg_validate_main() {
 	uci_validate_section leakguard leakguard main \
 		'enabled:bool:0' \
+		'attempts:bool:0' \
 		'tunnel:list(string)' \
 		'resolver:list(string)' \
 		'endpoint:list(string)' \
@@ -162,7 +168,7 @@ lg_network() {
 		lg_refuse 'config network, expected a name, and 0 or 1' "$lg_name"
 		return
 	}
-	[ "$lg_redirect" = 1 ] && lg_has_redirect || lg_redirect=0
+	[ "$lg_redirect" = 1 ] && lg_has_line lan-redirect || lg_redirect=0
 	[ "$lg_redirect$lg_tunnel" != 00 ] || return 0
 	# What is missing keeps closed, and is no reason to refuse the rest.
 	if ! lg_links=$(lg_link "$lg_name"); then
@@ -173,14 +179,28 @@ lg_network() {
 	[ "$lg_tunnel" = 0 ] || lg_line tunnel "$lg_links"
 }
 
-lg_has_redirect() {
+# lg_has_line KEY: whether there is one already.
+lg_has_line() {
 	case $lg_nl$lg_text in
-	*"$lg_nl"lan-redirect\ =\ *) ;;
+	*"$lg_nl$1 = "*) ;;
 	*) return 1 ;;
 	esac
 }
 
-# lg_translate: /etc/config/leakguard -> lg_text and lg_enabled. 1: it is not usable.
+# Whether the program can say what was blocked: leakguard-mini cannot.
+lg_has_monitor() {
+	"$LG_PROGRAM" monitor -h >/dev/null 2>&1
+}
+
+# A list of attempts is wanted: they are logged, to somebody's group or to ours.
+lg_read_attempts() {
+	config_get_bool lg_attempts main attempts 0
+	[ "$lg_attempts" = 0 ] || lg_has_line log-group || ! lg_has_monitor ||
+		lg_line log-group 53
+}
+
+# lg_translate: /etc/config/leakguard -> lg_text, lg_enabled and lg_attempts. 1: it
+# is not usable.
 lg_translate() {
 	lg_text='' lg_bad=''
 	config_cb() { lg_section "$@"; }
@@ -196,6 +216,7 @@ lg_translate() {
 			sed -n 's/.*leakguard\.main\.\(.*\) with false.*/\1/p' | head -n 1)"
 	fi
 	lg_read_enabled
+	lg_read_attempts
 	config_foreach lg_network network
 	[ -z "$lg_bad" ]
 }

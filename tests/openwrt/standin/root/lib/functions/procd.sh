@@ -46,8 +46,12 @@ _procd_write() {
 	printf '\n' >>"$_procd_file.new"
 }
 
-procd_open_instance() { _procd_write instance; }
-procd_close_instance() { :; }
+# Without a name it is called instance1, 2, ...
+procd_open_instance() {
+	_procd_count=$((${_procd_count:-0} + 1))
+	_procd_write instance "${1:-instance$_procd_count}"
+}
+procd_close_instance() { _procd_write close; }
 procd_set_param() { _procd_write "$@"; }
 procd_add_reload_trigger() { _procd_write reload "$@"; }
 procd_add_interface_trigger() { _procd_write trigger "$@"; }

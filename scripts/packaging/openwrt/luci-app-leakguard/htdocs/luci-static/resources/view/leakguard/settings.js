@@ -17,6 +17,9 @@ const callCheck = rpc.declare({ object: 'leakguard', method: 'check', params: [ 
 /* Those that would be read as something else in UCI or in a file's line. */
 const ODD_NAME = /[^A-Za-z0-9_.-]/;
 
+/* Of the service alone; the program has no such keys. */
+const NO_KEYS = [ 'enabled', 'attempts' ];
+
 /* A line that the program reads as one: the rest of it is judged by `check`. */
 function isOneLine(section_id, value) {
 	if (/[\x00-\x1f\x7f]/.test(value))
@@ -93,6 +96,9 @@ return view.extend({
 		o.placeholder = _('default: drop');
 		o.value('drop', _('drop: clients wait until they give up'));
 		o.value('reject', _('reject: clients are told at once'));
+
+		this.option('general', form.Flag, 'attempts', _('Keep a list of last attempts'),
+			_('Who asked for which name, whom, and was blocked: for the status page. The last 100, in memory only; gone when this is switched off, and with a reboot.'));
 	},
 
 	addClients: function() {
@@ -188,7 +194,7 @@ return view.extend({
 		let redirects = false;
 
 		for (const o of this.options)
-			if (o.option !== 'enabled') {
+			if (!NO_KEYS.includes(o.option)) {
 				const value = o.formvalue('main');
 
 				redirects = redirects || (o.option === 'lan_redirect' && L.toArray(value).length > 0);

@@ -18,6 +18,7 @@ const LOG_LINES = 20;
 
 const callStatus = rpc.declare({ object: 'leakguard', method: 'status', expect: { '': {} }, reject: true });
 const callLog = rpc.declare({ object: 'leakguard', method: 'log', params: [ 'lines' ], expect: { lines: [] } });
+const callAttempts = rpc.declare({ object: 'leakguard', method: 'attempts', expect: { '': {} } });
 const callCheck = rpc.declare({ object: 'leakguard', method: 'check', expect: { '': {} } });
 const callPause = rpc.declare({ object: 'leakguard', method: 'pause', params: [ 'duration' ], expect: { '': {} }, reject: true });
 const callResume = rpc.declare({ object: 'leakguard', method: 'resume', expect: { '': {} }, reject: true });
@@ -71,6 +72,15 @@ const PATHS = {
 	tunnel: _('tunnels only'),
 	any: _('any'),
 	link: _('one link only')
+};
+
+/* What there is to do where the list of attempts has nothing in it, or nothing more. */
+const ATTEMPTS = {
+	off: _('No list is kept, for it tells which names people ask for. To begin one: "Keep a list of last attempts" in the settings.'),
+	unable: _('This program cannot tell: install the package leakguard in place of leakguard-mini.'),
+	ended: _('Nobody keeps the list now. Why is below, in the last messages; reload the service once it is mended.'),
+	down: _('The guard is down: nothing is blocked.'),
+	kept: _('Nothing was blocked since the list was begun.')
 };
 
 const PAUSES = [
@@ -158,6 +168,62 @@ function blockedNode(st) {
 		_('Nothing was blocked yet.'));
 }
 
+function withPort(address, port) {
+	return (String(address).indexOf(':') < 0 ? '%s@%d' : '[%s]@%d').format(address, port);
+}
+
+/* A client by its name and address, a program of this router's by its user. */
+function asker(a) {
+	const user = a.user || (a.uid === null || a.uid === undefined ? null : _('user %d').format(a.uid));
+
+	if (a.client)
+		return a.client.name ? '%s (%s)'.format(a.client.name, a.client.address) :
+			String(a.client.address || a.client.mac || _('unknown'));
+	return _('this router: %s').format(a.program || _('unknown')) + (user ? ' (%s)'.format(user) : '');
+}
+
+/* Text that is better read in one line; the table can be moved to and fro. */
+function short(text) {
+	return E('span', { 'style': 'white-space:nowrap' }, [ text ? String(text) : '' ]);
+}
+
+/* The same attempt again is one row, by the last of them; the newest first. */
+function attemptRows(list) {
+	const rows = new Map();
+
+	for (const a of list.slice().reverse()) {
+		const whom = a.resolver ? (a.port ? withPort(a.resolver, a.port) : a.resolver) : '';
+		const key = JSON.stringify([ asker(a), a.name, a.encrypted, a.type, whom, a.protocol, a.link ]);
+
+		if (!rows.has(key))
+			rows.set(key, { last: a, whom: a.protocol ? '%s/%s'.format(whom, a.protocol) : whom, count: 0 });
+		rows.get(key).count++;
+	}
+	return [ ...rows.values() ].map((row) => {
+		const a = row.last, time = new Date(a.time);
+
+		return [ short(isNaN(time) ? a.time : time.toLocaleString()), asker(a),
+			a.name ? String(a.name) : E('em', {}, [ a.encrypted ? _('encrypted') : _('unknown') ]),
+			short(a.type), short(row.whom), short(a.link), String(row.count) ];
+	});
+}
+
+function attemptsNode(st, kept) {
+	const rows = attemptRows(Array.isArray(kept.attempts) ? kept.attempts : []);
+	const state = st.state === 'OFF' && kept.state !== 'off' ? 'down' : kept.state;
+	const note = state === 'kept' && rows.length ? null :
+		ATTEMPTS.hasOwnProperty(state) ? ATTEMPTS[state] : _('leakguard did not tell.');
+	const nodes = note ? [ E('p', {}, [ E('em', {}, [ note ]) ]) ] : [];
+
+	if (rows.length)
+		nodes.push(E('div', { 'style': 'max-height:32em;overflow:auto' }, [ table([ _('Last time'), _('Who'), _('Name'),
+			_('Type'), _('Asked'), _('Link'), _('Times') ], rows) ]));
+	if (number(kept.not_shown) > 0)
+		nodes.push(E('p', { 'id': 'leakguard-not-shown' }, [
+			_('%d more were blocked and are not in the list: not more of them are logged a second, or they are fragments.').format(number(kept.not_shown)) ]));
+	return E('div', {}, [ ...nodes ]);
+}
+
 function tunnelsNode(st) {
 	const rows = [];
 
@@ -176,7 +242,7 @@ function tunnelsNode(st) {
 function resolversNode(st) {
 	return table([ _('Resolver'), _('Approved path'), _('Pinned to tunnels'), _('Its route now') ],
 		(st.resolvers || []).map((r) => [
-			r.port ? (r.address.indexOf(':') < 0 ? '%s@%d' : '[%s]@%d').format(r.address, r.port) : r.address,
+			r.port ? withPort(r.address, r.port) : r.address,
 			r.path === 'link' ? _('%s only').format(r.link) : word(PATHS, r.path),
 			r.pinned ? _('yes') : '',
 			r.route ? (r.through_tunnel ? _('%s, a tunnel') : _('%s, no tunnel')).format(r.route) : _('none')
@@ -237,7 +303,7 @@ return view.extend({
 
 	/* What was answered, or why not: the page goes on either way. */
 	ask: function() {
-		return Promise.all([ callStatus(), L.resolveDefault(callLog(LOG_LINES), []) ])
+		return Promise.all([ callStatus(), L.resolveDefault(callLog(LOG_LINES), []), L.resolveDefault(callAttempts(), {}) ])
 			.catch((error) => error instanceof Error ? error : new Error(String(error)));
 	},
 
@@ -259,6 +325,7 @@ return view.extend({
 
 		dom.content(this.place.counters, [ countersNode(st) ]);
 		dom.content(this.place.blocked, [ blockedNode(st) ]);
+		dom.content(this.place.attempts, [ attemptsNode(st, answer[2]) ]);
 		dom.content(this.place.tunnels, [ tunnelsNode(st) ]);
 		dom.content(this.place.resolvers, [ resolversNode(st) ]);
 		dom.content(this.place.links, [ linksNode(st) ]);
@@ -307,12 +374,13 @@ return view.extend({
 	render: function(data) {
 		const place = this.place = {};
 
-		for (const name of [ 'failed', 'state', 'counters', 'blocked', 'tunnels', 'resolvers', 'links', 'policy', 'log' ])
+		for (const name of [ 'failed', 'state', 'counters', 'blocked', 'attempts', 'tunnels', 'resolvers', 'links', 'policy', 'log' ])
 			place[name] = E('div', { 'id': 'leakguard-place-' + name });
 		place.pause = this.pauseNode();
 		place.details = E('div', {}, [
 			section(_('Counters'), [ place.counters ]),
 			section(_('Blocked, by the link it would have left through'), [ place.blocked ]),
+			section(_('Last attempts'), [ place.attempts ]),
 			section(_('Tunnels'), [ place.tunnels ]),
 			section(_('Resolvers'), [ place.resolvers ]),
 			section(_('Links'), [ place.links ]),
