@@ -1,11 +1,12 @@
 /*
  * moment - when a command that guards does guard, and when it ends
  *
- *	moment ADDRESS4 ADDRESS6 COMMAND [ARGUMENT]...
+ *	moment [-a] ADDRESS4 ADDRESS6 COMMAND [ARGUMENT]...
  *
  * Runs the command, and every tenth of a millisecond sends a UDP packet to port
  * 53 of each address.  The first one that is refused (EPERM) is the moment from
- * which that family is guarded.  (Not by nf_tables' events: for a listener the
+ * which that family is guarded.  With -a it is the first one that is let out,
+ * of a command that allows them.  (Not by nf_tables' events: for a listener the
  * kernel writes a message an element, on the command's time.)  Prints
  * nanoseconds since before the exec:
  *	guarded4 N guarded6 N exit N cpu N status N
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -71,9 +73,9 @@ static int open_probe(const char *text)
 	return fd;
 }
 
-static void probe(int fd, int64_t start, int64_t *guarded)
+static void probe(int fd, bool allows, int64_t start, int64_t *guarded)
 {
-	if (*guarded < 0 && send(fd, "probe", 5, 0) < 0 && errno == EPERM)
+	if (*guarded < 0 && (send(fd, "probe", 5, 0) > 0 ? allows : !allows && errno == EPERM))
 		*guarded = now_ns() - start;
 }
 
@@ -83,9 +85,15 @@ int main(int argc, char **argv)
 	int64_t guarded4 = -1, guarded6 = -1, start;
 	struct pollfd end = { .events = POLLIN };
 	struct rusage used;
+	bool allows = false;
 	int probe4, probe6, status;
 	pid_t pid;
 
+	if (argc > 1 && !strcmp(argv[1], "-a")) {
+		allows = true;
+		argc--;
+		argv++;
+	}
 	if (argc < 4)
 		return 2;
 	probe4 = open_probe(argv[1]);
@@ -100,8 +108,8 @@ int main(int argc, char **argv)
 	while (!(end.revents & POLLIN)) {
 		if (ppoll(&end, 1, guarded4 >= 0 && guarded6 >= 0 ? NULL : &look, NULL) < 0)
 			die("poll");
-		probe(probe4, start, &guarded4);
-		probe(probe6, start, &guarded6);
+		probe(probe4, allows, start, &guarded4);
+		probe(probe6, allows, start, &guarded6);
 	}
 	if (wait4(pid, &status, 0, &used) != pid)
 		die("wait4");
