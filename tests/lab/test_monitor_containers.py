@@ -212,19 +212,42 @@ def test_stranger(lab, monitor, mac, address):
             (mac, address)
 
 
+def test_spoofed(lab, monitor):
+    """From no address of this namespace: not by who has that port here."""
+    label, other = new_label(), new_label()
+    data = packets.ipv4("192.0.2.77", PUBLIC.v4, packets.UDP, packets.udp(
+        "192.0.2.77", PUBLIC.v4, PORT, 53, make_query(label)))
+    with asker(lab.host, other, before=BOUND) as process:
+        assert who(monitor.wait_name(other)) == python3(process)
+        with lab.host.inside(), socket.socket(
+                socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock, \
+                contextlib.suppress(PermissionError):
+            sock.sendto(data, (PUBLIC.v4, 0))
+        assert who(monitor.wait_name(label)) == (None, None, 0, "root")
+
+
 @contextlib.contextmanager
-def twin(box):
-    """Another namespace with the same addresses, and a process in it."""
-    made = guests.new_namespace("twin")
-    made.ip(f"link add br9 address {box.mac} type bridge")
-    labnet.add_addresses(made, "br9", f"{box.addresses.v4}/24")
-    process = made.popen(["sleep", "1000"])
+def held(namespace):
+    """A process in it, so that it is known by one older than others to come."""
+    process = namespace.popen(["sleep", "1000"])
     netns.wait_until(lambda: Process(process.pid).status("Name") == "sleep",
                      "it is inside")
     try:
         yield
     finally:
         netns.stop(process)
+
+
+@contextlib.contextmanager
+def twin(box, address):
+    """Another namespace with the same link address, looked into later."""
+    made = guests.new_namespace("twin")
+    made.ip(f"link add br9 address {box.mac} type bridge")
+    labnet.add_addresses(made, "br9", f"{address}/24")
+    try:
+        with held(box.namespace), held(made):
+            yield
+    finally:
         guests.drop(made)
 
 
@@ -237,27 +260,32 @@ def ask_named(monitor, box):
 
 def test_twins(monitor, boxes):
     """Either could be it."""
-    with twin(boxes[0]):
-        assert ask_named(monitor, boxes[0])[0] == UNKNOWN
+    box = boxes[0]
+    with twin(box, box.addresses.v4):
+        assert ask_named(monitor, box)[0] == UNKNOWN
         assert len(set(ask_named(monitor, boxes[1]))) == 1
-    assert len(set(ask_named(monitor, boxes[0]))) == 1
+    assert len(set(ask_named(monitor, box))) == 1
+    with twin(box, boxes[1].addresses.v4):
+        assert len(set(ask_named(monitor, box))) == 1
 
 
 def test_too_many(lab, monitor, boxes):
     """One that was not looked into might have been it."""
-    crowd = subprocess.Popen(
-        ["sh", "-c", f"for i in $(seq {MOST_NAMESPACES}); do "
-         "unshare --net sleep 1000 & done; wait"], start_new_session=True)
-    try:
-        netns.wait_until(lambda: lab.host.run(
-            ["pgrep", "-c", "-g", crowd.pid, "sleep"], check=False
-        ).stdout.strip() == str(MOST_NAMESPACES), "they are there", 60)
-        assert ask_named(monitor, boxes[0])[0] == UNKNOWN
-    finally:
-        os.killpg(crowd.pid, signal.SIGKILL)
-        crowd.wait(10)
-    netns.wait_until(lambda: len(set(ask_named(monitor, boxes[0]))) == 1,
-                     "they are gone", 30)
+    with held(boxes[0].namespace):
+        crowd = subprocess.Popen(
+            ["sh", "-c", f"for i in $(seq {MOST_NAMESPACES}); do "
+             "unshare --net sleep 1000 & done; wait"], start_new_session=True)
+        try:
+            netns.wait_until(lambda: lab.host.run(
+                ["pgrep", "-c", "-g", crowd.pid, "sleep"], check=False
+            ).stdout.strip() == str(MOST_NAMESPACES), "they are there", 60)
+            assert ask_named(monitor, boxes[0])[0] == UNKNOWN
+        finally:
+            os.killpg(crowd.pid, signal.SIGKILL)
+            crowd.wait(10)
+        netns.wait_until(
+            lambda: len(set(ask_named(monitor, boxes[0]))) == 1,
+            "they are gone", 30)
 
 
 # --- guests that share the host's link ---
