@@ -2,7 +2,7 @@
 # The last blocked attempts, for the page and `ubus call leakguard attempts`:
 # what `leakguard monitor` says, kept in memory and nowhere else. procd runs it
 # where `attempts` is set. It is a reader: the guard needs none of it.
-# shellcheck shell=dash disable=SC1091,SC3045 # uci.sh; read -r
+# shellcheck shell=dash disable=SC1091,SC2094 # uci.sh; a pipe is no file
 
 . /usr/lib/leakguard/uci.sh
 
@@ -25,7 +25,8 @@ begin() {
 	umask 077
 	# Killed, it may have left half a line.
 	[ ! -e "$LG_ATTEMPTS/pid" ] || rm -rf "$LG_ATTEMPTS"
-	mkdir -p "$LG_ATTEMPTS" && echo $$ >"$LG_ATTEMPTS/pid" || exit 1
+	mkdir -p "$LG_ATTEMPTS" || exit 1
+	echo $$ >"$LG_ATTEMPTS/pid" || exit 1
 	rm -f "$LG_ATTEMPTS/pipe" "$LG_ATTEMPTS/missed"
 	turn
 	mkfifo "$LG_ATTEMPTS/pipe" || exit 1
@@ -44,7 +45,9 @@ turn() {
 
 # keep LINE: nothing here starts a process, but for the turns.
 keep() {
-	[ $lines -lt $most_lines ] && [ $((bytes + ${#1})) -lt $most_bytes ] || turn
+	if [ $lines -ge $most_lines ] || [ $((bytes + ${#1})) -ge $most_bytes ]; then
+		turn
+	fi
 	if printf '%s\n' "$1" 2>/dev/null >>"$LG_ATTEMPTS/now"; then
 		lines=$((lines + 1)) bytes=$((bytes + ${#1} + 1))
 		return
