@@ -10,6 +10,7 @@
 """
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from probes import make_query, new_label
 from procfs import Process
 from test_monitor import asker
 from test_watch_privs import NET_ADMIN, with_library
+from tools import build
 
 PUBLIC = RESOLVERS["public"]
 BRIDGE = labnet.Addresses("172.22.0.1", "fd22::1")
@@ -363,6 +365,32 @@ def test_may_not_look(lab, logging, boxes):
             assert who(monitor.wait_name(label)) == python3(process)
         assert monitor.finish()[1] == 0
         assert monitor.process.stderr.read() == b""
+
+
+def no_setns(at):
+    """ip(8) enters by its first; after that the program's own are counted."""
+    return dict(os.environ, LD_PRELOAD=build("failk"), FAILK_CALL="setns",
+                FAILK_AT=str(at), FAILK_HOW=str(errno.ENOMEM))
+
+
+def test_cannot_enter(logging, boxes):
+    """One of the last, once: what it has found before is not believed."""
+    with Monitor(logging, env=no_setns(5)) as monitor, \
+            held(boxes[0].namespace), held(boxes[1].namespace):
+        assert ask_named(monitor, boxes[0])[0] == UNKNOWN
+        netns.wait_until(lambda: len(set(ask_named(monitor, boxes[0]))) == 1,
+                         "it looks again")
+
+
+def test_cannot_come_back(logging, boxes):
+    """It would read another namespace's counters for its own."""
+    with Monitor(logging, env=no_setns(2)) as monitor, \
+            asker(boxes[0].namespace, new_label()):
+        assert monitor.process.wait(10) == 1
+        assert monitor.process.stderr.read().decode() == \
+            "leakguard: monitor: cannot return to its own network namespace: " \
+            f"{os.strerror(errno.ENOMEM)}\n"
+        assert not monitor.blocked()
 
 
 def test_text(logging, boxes):

@@ -201,3 +201,10 @@ int rename(const char *old, const char *new)
 {
 	return renameat(AT_FDCWD, old, AT_FDCWD, new);
 }
+
+/* --- namespaces --- */
+
+int setns(int fd, int kind)
+{
+	return fails("setns") ? -1 : (int)syscall(SYS_setns, fd, kind);
+}
