@@ -250,8 +250,8 @@ static int read_difference(struct fwsock *fs, const struct ruleset rules[FAMILIE
 			return err;
 		}
 		first = i ? first : ret_seen->generation;
-		/* A commit by somebody else: it may be that which took them. */
-		if (!settle || !found.settling || i == SETTLE_TRIES ||
+		/* A commit by somebody else, or a storm of them: it may be that which took them. */
+		if (!settle || !found.settling || i == SETTLE_TRIES || !ret_seen->generation ||
 		    ret_seen->generation != first)
 			return 0;
 		fwtxn_fini(ret_txn);
@@ -471,7 +471,7 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 }
 
 int apply_compare(struct fwsock *fs, const struct state *s, const struct policy *p,
-		  const struct netstate *ns, const struct parts *parts,
+		  const struct netstate *ns, const struct parts *parts, bool settle,
 		  char reterr_text[CONFIG_ERR])
 {
 	struct ruleset rules[FAMILIES];
@@ -483,7 +483,7 @@ int apply_compare(struct fwsock *fs, const struct state *s, const struct policy 
 		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: out of memory");
 		return err;
 	}
-	err = read_difference(fs, rules, FWDIFF_LINKS_ASIDE, true, &seen, &txn, reterr_text);
+	err = read_difference(fs, rules, FWDIFF_LINKS_ASIDE, settle, &seen, &txn, reterr_text);
 	rulesets_fini(rules);
 	if (err)
 		return err;

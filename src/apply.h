@@ -86,12 +86,13 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 /*
  * Compare the kernel's tables with the rules that this policy, which is the
  * state's effective one, makes of these links and parts; changes nothing.  A link
- * that has no chain yet is no difference.
+ * that has no chain yet is no difference.  With `settle` it looks again, for a
+ * second or so, where only elements of sets are missing: they may be hidden.
  * 0: they are the same.  1: they differ, the text names the first difference.
  * -errno with a text.
  */
 int apply_compare(struct fwsock *fs, const struct state *s, const struct policy *p,
-		  const struct netstate *ns, const struct parts *parts,
+		  const struct netstate *ns, const struct parts *parts, bool settle,
 		  char reterr_text[CONFIG_ERR]);
 
 /* Remove our tables.  0, also if there is none; or -errno with a text, and it stands. */

@@ -442,9 +442,7 @@ int fwtables_read_rules(struct fwsock *fs, struct fwtables *ret_tables)
 int fwtables_read_flags(struct fwsock *fs, struct fwtables *ret_tables)
 {
 	struct fwtables tables = { 0 };
-	struct reading rd = {
-		.tables = &tables, .end_ms = clock_monotonic_ms() + STORM_MS
-	};
+	struct reading rd = { .tables = &tables, .end_ms = clock_monotonic_ms() + STORM_MS };
 	int err = dump(fs, &rd, NFT_MSG_GETTABLE, NFPROTO_UNSPEC, take_table);
 
 	if (!err)

@@ -65,7 +65,7 @@ static int compare_record(struct session *ss, const struct state *s, char text[C
 		err = 1;
 	parts.fragments = ss->fragments;
 	if (!err)
-		err = apply_compare(&ss->fs, s, &policy, &net, &parts, text);
+		err = apply_compare(&ss->fs, s, &policy, &net, &parts, true, text);
 	netstate_fini(&net);
 	policy_fini(&policy);
 	return err;

@@ -107,7 +107,7 @@ warn(struct status *st, enum warning_code code, const char *format, ...)
  * 1: no, and said in a warning; -errno.
  */
 static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const struct state *s,
-			 struct status *st, char text[CONFIG_ERR])
+			 bool settle, struct status *st, char text[CONFIG_ERR])
 {
 	struct parts parts = fwdecode_parts(tables);
 	/* A table that is not there may be lacking, or have been taken away. */
@@ -123,7 +123,7 @@ static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const
 	else if (st->policy.frames != FRAMES_OFF && parts.bridge != PART_HAS)
 		warn(st, WARNING_FRAMES_LACK,
 		     "this kernel has no tables of family bridge (CONFIG_NF_TABLES_BRIDGE): what bridged guests send is judged once its link has a chain");
-	err = apply_compare(fs, s, &st->policy, &st->net, &parts, text);
+	err = apply_compare(fs, s, &st->policy, &st->net, &parts, settle, text);
 	if (err != 1)
 		return err;
 	st->state = GUARD_STATE_ALTERED;
@@ -138,7 +138,7 @@ static int compare_rules(struct fwsock *fs, const struct fwtables *tables, const
  * they are what it asks for, since it knows more (pins, ways).
  */
 static int read_policy(struct fwsock *fs, const struct fwtables *tables, const struct rundir *rd,
-		       struct state *s, struct status *st, char text[CONFIG_ERR])
+		       bool settle, struct state *s, struct status *st, char text[CONFIG_ERR])
 {
 	const bool present = fwtables_present(tables);
 	int err = rd ? state_read(rd, s, text) : -ENOENT;
@@ -146,7 +146,7 @@ static int read_policy(struct fwsock *fs, const struct fwtables *tables, const s
 	if (!err) {
 		err = state_effective_policy(s, &st->policy, text);
 		if (!err && present)
-			err = compare_rules(fs, tables, s, st, text);
+			err = compare_rules(fs, tables, s, settle, st, text);
 		if (err <= 0)
 			return err;
 		policy_fini(&st->policy);
@@ -164,7 +164,7 @@ static int read_policy(struct fwsock *fs, const struct fwtables *tables, const s
 		struct state nothing;
 
 		state_init(&nothing);
-		err = compare_rules(fs, tables, &nothing, st, text);
+		err = compare_rules(fs, tables, &nothing, settle, st, text);
 	}
 	return err < 0 ? err : 0;
 }
@@ -662,7 +662,7 @@ static void ask_watcher(const struct rundir *rd, struct status *st)
 		st->watch = reply.status;
 }
 
-static int read_once(struct fwsock *fs, struct rundir *rd, struct status *ret_status,
+static int read_once(struct fwsock *fs, struct rundir *rd, bool settle, struct status *ret_status,
 		     char reterr_text[CONFIG_ERR])
 {
 	struct status st = { 0 };
@@ -684,7 +684,7 @@ static int read_once(struct fwsock *fs, struct rundir *rd, struct status *ret_st
 	*reterr_text = '\0';
 	err = netwatch_dump_links(&st.net);
 	if (!err)
-		err = read_policy(fs, &tables, rd, &s, &st, reterr_text);
+		err = read_policy(fs, &tables, rd, settle, &s, &st, reterr_text);
 	if (!err) {
 		ipsec_add_links(&st.policy, &st.net);
 		err = read_around(fs, &tables, &s, &st);
@@ -710,14 +710,18 @@ int status_read(struct fwsock *fs, struct rundir *rd, struct status *ret_status,
 {
 	const struct timespec pause = { .tv_nsec = AGAIN_PAUSE_MS * 1000000L };
 	const uint64_t end_ms = clock_monotonic_ms() + AGAIN_MS;
-	int err = read_once(fs, rd, ret_status, reterr_text);
+	int err = read_once(fs, rd, false, ret_status, reterr_text);
 
 	/* Rules and record of different moments, while a watcher makes one of the other. */
 	while (!err && ret_status->watched && ret_status->state == GUARD_STATE_ALTERED &&
 	       clock_monotonic_ms() < end_ms) {
 		nanosleep(&pause, NULL);
 		status_fini(ret_status);
-		err = read_once(fs, rd, ret_status, reterr_text);
+		err = read_once(fs, rd, false, ret_status, reterr_text);
+	}
+	if (!err && !ret_status->watched && ret_status->state == GUARD_STATE_ALTERED) {
+		status_fini(ret_status);
+		err = read_once(fs, rd, true, ret_status, reterr_text);
 	}
 	return err;
 }
