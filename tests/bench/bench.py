@@ -9,8 +9,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
 
 import report  # noqa: E402
 
-PARTS = ["packet", "change", "alter", "repair", "watch", "size"]
-ROUNDS = {"packet": 60, "change": 15, "alter": 15, "repair": 20, "watch": 3,
+PARTS = ["packet", "change", "links", "alter", "repair", "watch", "size"]
+ROUNDS = {"packet": 60, "change": 15, "links": 15, "alter": 15, "repair": 20, "watch": 3,
           "size": 5}
 
 
