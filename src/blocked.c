@@ -34,7 +34,7 @@ void blocked_take_packet(struct blocked *b, const uint8_t *data, size_t len, uin
 	b->has_ports = p.has_ports;
 	b->source_port = p.source_port;
 	b->dest_port = p.dest_port;
-	b->question = QUESTION_UNKNOWN;
+	b->question = p.fragment ? QUESTION_FRAGMENT : QUESTION_UNKNOWN;
 	if (p.has_ports && p.dest_port == PORT_ENCRYPTED)
 		b->question = QUESTION_ENCRYPTED;
 	else if (find_message(&p) && !dnsname_parse(p.payload, p.payload_len, b->name, &b->type))

@@ -14,11 +14,12 @@ enum question {
 	QUESTION_UNKNOWN,   /* not in this packet, or not to be read */
 	QUESTION_KNOWN,	    /* as `name` and `type` say */
 	QUESTION_ENCRYPTED, /* on DNS over TLS's port (RFC 7858), and QUIC's */
+	QUESTION_FRAGMENT,  /* in the first fragment, and this is a later one */
 };
 
 struct blocked {
 	uint64_t time_ms;	/* since 1970 */
-	unsigned int promise;	/* S7 or S11 (ruleset.h) */
+	unsigned int promise;	/* S7, S9 or S11 (ruleset.h) */
 	char link[IFNAMSIZ];	/* the way out that it tried; "" where the kernel did not say */
 	char in_link[IFNAMSIZ]; /* where it came in, if it was forwarded; "" of this host's own */
 	bool has_uid;

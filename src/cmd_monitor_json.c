@@ -96,6 +96,7 @@ void monitor_json_blocked(struct outlet *o, const struct blocked *b, const char 
 	add_text(object, "name", known ? b->name : "");
 	add_text(object, "type", known ? dnsname_type_format(b->type, text) : "");
 	json_add_bool(object, "encrypted", b->question == QUESTION_ENCRYPTED);
+	json_add_bool(object, "fragment", b->question == QUESTION_FRAGMENT);
 	end(o, object);
 }
 

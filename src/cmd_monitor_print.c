@@ -89,13 +89,16 @@ static const char *format_who(const struct blocked *b, const char *user, char bu
 
 static const char *format_question(const struct blocked *b, char buf[DNSNAME_TEXT + 16])
 {
+	static const char *const others[] = {
+		[QUESTION_UNKNOWN] = "(unknown)",
+		[QUESTION_ENCRYPTED] = "(encrypted)",
+		[QUESTION_FRAGMENT] = "(fragment)",
+	};
 	char type[DNSNAME_TYPE_TEXT];
 
-	if (b->question == QUESTION_KNOWN)
-		snprintf(buf, DNSNAME_TEXT + 16, "%s %s", b->name,
-			 dnsname_type_format(b->type, type));
-	else
-		strcpy(buf, b->question == QUESTION_ENCRYPTED ? "(encrypted)" : "(unknown)");
+	if (b->question != QUESTION_KNOWN)
+		return strcpy(buf, others[b->question]);
+	snprintf(buf, DNSNAME_TEXT + 16, "%s %s", b->name, dnsname_type_format(b->type, type));
 	return buf;
 }
 

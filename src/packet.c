@@ -7,9 +7,10 @@
 #define ETHERNET_LEN   14
 #define TYPE_VLAN      0x8100
 #define TYPE_QINQ      0x88a8
+#define TYPE_OLD_QINQ  0x9100
 #define TYPE_PPPOE     0x8864
 #define VLAN_LEN       4
-#define PPPOE_LEN      8 /* with PPP's own two bytes */
+#define PPPOE_LEN      6
 #define PPP_IPV4       0x0021
 #define PPP_IPV6       0x0057
 #define MAX_TAGS       3
@@ -82,8 +83,9 @@ static void parse_ipv4(struct bytes b, struct packet *p)
 	take_addr(&p->source, AF_INET, b.at + 12);
 	take_addr(&p->dest, AF_INET, b.at + 16);
 	p->proto = b.at[9];
-	if (get16(b.at + 6) & 0x1fff)
-		return; /* a later fragment */
+	p->fragment = get16(b.at + 6) & 0x1fff;
+	if (p->fragment)
+		return;
 	if (get16(b.at + 2) >= header)
 		cut(&b, get16(b.at + 2));
 	if (skip(&b, header))
@@ -125,7 +127,6 @@ static void parse_ipv6(struct bytes b, struct packet *p)
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		static const uint8_t nothing[2];
 		const size_t len = extension_len(next, b.len >= 2 ? b.at : nothing);
-		bool later;
 
 		if (!len) {
 			p->proto = next;
@@ -134,14 +135,31 @@ static void parse_ipv6(struct bytes b, struct packet *p)
 		}
 		if (len > b.len)
 			return;
-		later = next == IPPROTO_FRAGMENT && get16(b.at + 2) & 0xfff8;
+		p->fragment = next == IPPROTO_FRAGMENT && get16(b.at + 2) & 0xfff8;
 		next = b.at[0];
 		skip(&b, len);
-		if (later) {
+		if (p->fragment) {
 			p->proto = extension_len(next, nothing) ? 0 : next;
 			return;
 		}
 	}
+}
+
+/* RFC 2516; PPP's protocol may be of one byte, which is odd then (RFC 1661, 6.5). */
+static uint16_t unwrap_pppoe(struct bytes *b)
+{
+	uint16_t proto;
+
+	if (!skip(b, PPPOE_LEN) || b->len < 2)
+		return 0;
+	proto = b->at[0] & 1 ? b->at[0] : get16(b->at);
+	skip(b, b->at[0] & 1 ? 1 : 2);
+	return proto == PPP_IPV4 ? PACKET_IPV4 : proto == PPP_IPV6 ? PACKET_IPV6 : 0;
+}
+
+static bool is_tag(uint16_t type)
+{
+	return type == TYPE_VLAN || type == TYPE_QINQ || type == TYPE_OLD_QINQ;
 }
 
 /* PACKET_IPV4 or PACKET_IPV6 once tags are off; something else where none of them is there. */
@@ -153,20 +171,13 @@ static uint16_t unwrap(struct bytes *b, uint16_t type)
 		type = get16(b->at + ETHERNET_LEN - 2);
 		skip(b, ETHERNET_LEN);
 	}
-	for (int i = 0; i < MAX_TAGS && (type == TYPE_VLAN || type == TYPE_QINQ); i++) {
+	for (int i = 0; i < MAX_TAGS && is_tag(type); i++) {
 		if (b->len < VLAN_LEN)
 			return 0;
 		type = get16(b->at + 2);
 		skip(b, VLAN_LEN);
 	}
-	if (type == TYPE_PPPOE) {
-		if (b->len < PPPOE_LEN)
-			return 0;
-		type = get16(b->at + 6);
-		type = type == PPP_IPV4 ? PACKET_IPV4 : type == PPP_IPV6 ? PACKET_IPV6 : 0;
-		skip(b, PPPOE_LEN);
-	}
-	return type;
+	return type == TYPE_PPPOE ? unwrap_pppoe(b) : type;
 }
 
 void packet_parse(const uint8_t *data, size_t len, uint16_t begins_with, struct packet *ret_packet)

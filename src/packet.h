@@ -13,6 +13,7 @@ struct packet {
 	struct addr source, dest; /* AF_UNSPEC: not known, and nothing below is */
 	uint8_t proto;		  /* IPPROTO_*; 0: not known (headers go on behind the end) */
 	bool has_ports;		  /* of TCP and UDP, where the first fragment is there */
+	bool fragment;		  /* a later one: ports and payload are in the first */
 	uint16_t source_port, dest_port; /* host order */
 	const uint8_t *payload;		 /* behind the TCP or UDP header; of the caller's bytes */
 	size_t payload_len;		 /* of it, what is there */

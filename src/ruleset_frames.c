@@ -115,7 +115,7 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 		rules_match_other_port(r, behind + 10);
 	}
 	add_portless_allowances(b, false);
-	rules_add_drop(b, 11, "a name query, or one could hide here");
+	rules_add_floor(b, 11, "a name query, or one could hide here");
 }
 
 static void add_name_chain(struct builder *b, const struct parts *parts)
@@ -142,7 +142,7 @@ static void add_fragment_chain(struct builder *b, const struct parts *parts)
 	add_portless_allowances(b, true);
 	odd_add_own_rules(b, parts, VERDICT_ACCEPT, NULL);
 	odd_add_tagged_rules(b, VERDICT_ACCEPT, NULL);
-	rules_add_drop(b, 11, "a fragment without a port");
+	rules_add_floor(b, 11, "a fragment without a port");
 }
 
 static void add_frame_chain(struct builder *b)
@@ -229,6 +229,7 @@ int ruleset_build_frames(enum family family, const struct policy *p, const struc
 	rules_add_approved_chains(&b);
 	add_fragment_chain(&b, parts);
 	odd_add_chains(&b, parts);
+	rules_add_drop_chains(&b);
 	if (!b.err)
 		b.err = ruleset_choose_devices(rs, p, ns);
 	if (b.err)

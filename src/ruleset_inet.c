@@ -68,7 +68,7 @@ static void add_fragment_chain(struct builder *b)
 	rules_match(rules_add(b, 1, VERDICT_RETURN, "another protocol's"), MATCH_NO_PORTS, 0);
 	rules_add_by_link(b);
 	/* drop */
-	rules_add_drop(b, 9, "a fragment without a port");
+	rules_add_floor(b, 9, "a fragment without a port");
 }
 
 /*

@@ -88,7 +88,7 @@ static void add_ip4_chain(struct builder *b, const struct place *place)
 		rules_match_byte(r, proto, IPPROTO_AH);
 		rules_match_none_of(r, behind, odd_protos, 2);
 	}
-	rules_add_drop(b, 11, "a name query, or one could hide here");
+	rules_add_floor(b, 11, "a name query, or one could hide here");
 }
 
 static void add_ip6_chain(struct builder *b, const struct place *place)
@@ -109,7 +109,7 @@ static void add_ip6_chain(struct builder *b, const struct place *place)
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol behind one extension header");
 	rules_match_none_of(r, next, odd_protos, 2);
 	rules_match_none_of(r, behind, hiding6, n);
-	rules_add_drop(b, 11, "a name query, or one could hide here");
+	rules_add_floor(b, 11, "a name query, or one could hide here");
 }
 
 /* Where a type stands: in front of what it is the type of. */

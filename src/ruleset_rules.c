@@ -68,11 +68,6 @@ struct rule *rules_counted(struct rule *rule, bool yes)
 	return rule;
 }
 
-struct rule *rules_add_drop(struct builder *b, unsigned int promise, const char *comment)
-{
-	return rules_counted(rules_add(b, promise, VERDICT_DROP, "%s", comment), true);
-}
-
 struct rule *rules_add_goto(struct builder *b, unsigned int promise, const char *target,
 			    const char *comment)
 {
@@ -80,6 +75,40 @@ struct rule *rules_add_goto(struct builder *b, unsigned int promise, const char 
 
 	r->target = target;
 	return r;
+}
+
+static void add_log(struct builder *b, unsigned int promise)
+{
+	/* limit rate N/second log prefix "leakguard S7 " group G */
+	if (b->policy->log_group)
+		rules_add(b, promise, VERDICT_LOG, "a sample of what is blocked");
+}
+
+void rules_add_floor(struct builder *b, unsigned int promise, const char *comment)
+{
+	/* jump sample: one limit for all of them */
+	if (b->rs->family == FAMILY_INET)
+		add_log(b, promise);
+	else if (b->policy->log_group)
+		rules_add(b, promise, VERDICT_JUMP, "a sample of it is logged")->target = "sample";
+	rules_counted(rules_add(b, promise, VERDICT_DROP, "%s", comment), true);
+}
+
+struct rule *rules_add_drop(struct builder *b, unsigned int promise, const char *comment)
+{
+	if (b->policy->log_group)
+		return rules_add_goto(b, promise, "dropped", comment);
+	return rules_counted(rules_add(b, promise, VERDICT_DROP, "%s", comment), true);
+}
+
+void rules_add_drop_chains(struct builder *b)
+{
+	if (!b->policy->log_group)
+		return;
+	rules_add_chain(b, "dropped", HOOK_NONE);
+	rules_add_floor(b, 11, "as the rule says that led here");
+	rules_add_chain(b, "sample", HOOK_NONE);
+	add_log(b, 11);
 }
 
 /* --- matches: RULE_MAX_MATCHES is the most that any rule below has --- */
@@ -362,9 +391,7 @@ void rules_add_rejects(struct builder *b, const char *comment)
 
 void rules_add_log(struct builder *b)
 {
-	/* limit rate N/second log prefix "leakguard S7 " group G */
-	if (b->policy->log_group)
-		rules_add(b, blocking_promise(b), VERDICT_LOG, "a sample of what is blocked");
+	add_log(b, blocking_promise(b));
 }
 
 void rules_add_verdict_chain(struct builder *b, bool count)

@@ -34,8 +34,17 @@ struct rule *__attribute__((format(printf, 4, 5)))
 rules_add(struct builder *b, unsigned int promise, enum verdict verdict, const char *comment, ...);
 struct rule *rules_counted(struct rule *rule, bool yes);
 
-/* S7, S9, S11: a counted drop; goto TARGET. */
+/* S9, S11: the end of a chain, [a sample for the log, and] a counted drop. */
+void rules_add_floor(struct builder *b, unsigned int promise, const char *comment);
+
+/*
+ * S11, in tables of frames: a counted drop of what the caller makes it match, or the
+ * way to one where it is logged; those chains.
+ */
 struct rule *rules_add_drop(struct builder *b, unsigned int promise, const char *comment);
+void rules_add_drop_chains(struct builder *b);
+
+/* goto TARGET */
 struct rule *rules_add_goto(struct builder *b, unsigned int promise, const char *target,
 			    const char *comment);
 

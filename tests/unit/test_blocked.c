@@ -40,7 +40,7 @@ static size_t from_hex(const char *hex, uint8_t *data)
 static void describe(const struct blocked *b, char text[DNSNAME_TEXT + 256])
 {
 	char source[ADDR_TEXT] = "-", dest[ADDR_TEXT] = "-", ports[16] = "-";
-	static const char *const questions[] = { "unknown", "", "encrypted" };
+	static const char *const questions[] = { "unknown", "", "encrypted", "fragment" };
 
 	if (b->source.family) {
 		addr_format(&b->source, source);
@@ -72,7 +72,7 @@ static const struct {
 	{ "UDP says it is shorter", PACKET_IPV4, IPV4 "1388 0035 0010 0000 " DNS,
 	  V4 "17 5000-53 unknown" },
 	{ "a later fragment", PACKET_IPV4, "45 00 0031 0000 0001 40 11 0000 " ADDRS4 UDP DNS,
-	  V4 "17 - unknown" },
+	  V4 "17 - fragment" },
 	{ "the first fragment", PACKET_IPV4, "45 00 0031 0000 2000 40 11 0000 " ADDRS4 UDP DNS,
 	  V4 FULL },
 	{ "a header that is too short", PACKET_IPV4,
@@ -103,7 +103,9 @@ static const struct {
 	  V6 FULL },
 	{ "an atomic fragment", PACKET_IPV6, IPV6("2c") "1100000000000000 " UDP DNS, V6 FULL },
 	{ "IPv6's later fragment", PACKET_IPV6, IPV6("2c") "1100000800000000 " UDP DNS,
-	  V6 "17 - unknown" },
+	  V6 "17 - fragment" },
+	{ "behind its header another one", PACKET_IPV6, IPV6("2c") "3c00000800000000 " UDP DNS,
+	  V6 "0 - fragment" },
 	{ "an extension that is cut", PACKET_IPV6, IPV6("00") "11ff0000", V6 "0 - unknown" },
 	{ "a chain without end", PACKET_IPV6,
 	  IPV6("00") "0000000000000000 0000000000000000 0000000000000000 0000000000000000 "
@@ -116,7 +118,13 @@ static const struct {
 	{ "a frame of IPv6", PACKET_ETHERNET, ETH("86dd") IPV6("11") UDP DNS, V6 FULL },
 	{ "VLAN", PACKET_ETHERNET, ETH("8100") "0005 0800 " IPV4 UDP DNS, V4 FULL },
 	{ "QinQ", PACKET_ETHERNET, ETH("88a8") "0005 8100 0006 86dd " IPV6("11") UDP DNS, V6 FULL },
+	{ "QinQ of old", PACKET_ETHERNET, ETH("9100") "0005 8100 0006 0800 " IPV4 UDP DNS,
+	  V4 FULL },
 	{ "PPPoE", PACKET_ETHERNET, ETH("8864") "11000001 0033 0021 " IPV4 UDP DNS, V4 FULL },
+	{ "PPPoE, a short protocol", PACKET_ETHERNET,
+	  ETH("8864") "11000001 0032 57 " IPV6("11") UDP DNS, V6 FULL },
+	{ "PPPoE, nothing in it", PACKET_ETHERNET, ETH("8864") "11000001 0000",
+	  "- > - 0 - unknown" },
 	{ "PPPoE, another protocol", PACKET_ETHERNET,
 	  ETH("8864") "11000001 0033 c021 " IPV4 UDP DNS, "- > - 0 - unknown" },
 	{ "behind a bridge's header", 0x8864, "11000001 0033 0057 " IPV6("11") UDP DNS, V6 FULL },

@@ -279,6 +279,28 @@ static void check_pause(const struct combination *c, const struct ruleset *rs)
 	}
 }
 
+/* Nothing is dropped unseen where blocked packets are logged, and nothing is logged else. */
+static void check_log(const struct combination *c, const struct ruleset *rs)
+{
+	for (size_t i = 0; i < rs->chains_len; i++)
+		for (size_t k = 0; k < rs->chains[i].rules_len; k++) {
+			const struct rule *r = &rs->chains[i].rules[k];
+			const struct rule *before = k ? r - 1 : NULL;
+
+			if (before && before->verdict == VERDICT_COUNT)
+				before = k > 1 ? r - 2 : NULL;
+			assert_row(c->policy.log_group || r->verdict != VERDICT_LOG, c->text, "%s",
+				   r->comment);
+			if (!c->policy.log_group || r->verdict != VERDICT_DROP)
+				continue;
+			assert_row(before && !before->matches_len &&
+					   (before->verdict == VERDICT_LOG ||
+					    (before->verdict == VERDICT_JUMP &&
+					     !strcmp(before->target, "sample"))),
+				   c->text, "chain %s: %s", rs->chains[i].name, r->comment);
+		}
+}
+
 static void check_counters(const struct combination *c, const struct ruleset *rs)
 {
 	for (size_t i = 0; i < rs->chains_len; i++)
@@ -294,7 +316,7 @@ static void check_counters(const struct combination *c, const struct ruleset *rs
 
 static void test_rules(void **state)
 {
-	static check_fn *const checks[] = { check_rules, check_order, check_counters };
+	static check_fn *const checks[] = { check_rules, check_order, check_log, check_counters };
 
 	(void)state;
 	for_all(checks, LEN(checks));
