@@ -112,8 +112,6 @@ EVERY = {**CHANGES, **FRAMES, **ALL_DELETED, **SWEEPS}
 def lab():
     """Without NAT on the host: connection tracking would reassemble for us."""
     with labnet.Lab(masquerade=False) as made:
-        for address in TARGET:
-            made.isp.ip(f"route add blackhole {address}")
         yield made
 
 
