@@ -7,6 +7,7 @@ import clients
 import labnet
 import netns
 import pytest
+from monitor import listener
 from test_settings import Form, main
 
 PUBLIC = labnet.RESOLVERS["public"]
@@ -30,8 +31,9 @@ def wait_for(browser, label):
 
 
 def wait_until_kept(router):
-    netns.wait_until(lambda: json.loads(router.rpcd(
-        "call", "attempts", stdin="{}\n").stdout)["state"] == "kept", "it is kept")
+    netns.wait_until(lambda: listener(router.host, 53) and json.loads(router.rpcd(
+        "call", "attempts", stdin="{}\n").stdout)["state"] == "kept",
+                     "it is kept", 20)
 
 
 def attempt(name, **changed):
@@ -171,6 +173,11 @@ def test_many(page, router, server, pictures):
     assert browser.run("return document.querySelector('#leakguard-place-attempts')"
                        ".offsetHeight < 700;")
     browser.screenshot(f"{pictures}/attempts-many.png")
+    # Whoever reads further down stays there.
+    place = "document.querySelector('#leakguard-place-attempts')"
+    browser.run(f"{place}.scrollTop = 300; {place}.firstChild.id = 'old';")
+    netns.wait_until(lambda: not browser.count("#old"), "it is asked again", 20)
+    assert browser.run(f"return {place}.scrollTop;") == 300
 
 
 MARKUP = '<script>window.owned=1</script><img src=x onerror="window.owned=1">'

@@ -13,6 +13,7 @@ import pytest
 import labnet
 import netns
 from clients import dig
+from monitor import listener
 from probes import make_query
 from router import is_open
 
@@ -39,14 +40,8 @@ def answer(router):
 
 def wait_until_kept(router, group=53):
     """Somebody listens, and it is ours."""
-    netns.wait_until(lambda: listener(router, group)
-                     and answer(router)["state"] == "kept", "the list is kept")
-
-
-def listener(router, group=53):
-    with router.host.inside(), open("/proc/thread-self/net/netfilter/"
-                                    "nfnetlink_log", encoding="ascii") as file:
-        return re.search(rf"^\s*{group}\s", file.read(), re.M)
+    netns.wait_until(lambda: listener(router.host, group)
+                     and answer(router)["state"] == "kept", "the list is kept", 20)
 
 
 def names(router):
@@ -57,7 +52,7 @@ def wait_for(router, label):
     """The attempt, once it is in the list."""
     return netns.wait_until(
         lambda: next((one for one in answer(router)["attempts"]
-                      if label in (one["name"] or "")), None), f"{label} is told")
+                      if label in (one["name"] or "")), None), f"{label} is told", 20)
 
 
 def test_off_by_default(lab, router):
@@ -246,7 +241,7 @@ def test_gone(lab, keeping, how):
     with lab.watch(lab.host) as seen:
         ENDS[how](router)
         router.settle()
-    netns.wait_until(lambda: not listener(router), "nobody listens")
+    netns.wait_until(lambda: not listener(router.host, 53), "nobody listens")
     assert is_gone(router)
     assert answer(router)["attempts"] == []
     assert [*router.instances] == (
@@ -263,7 +258,7 @@ def test_asked_to_end(lab, keeping):
     process.terminate()
     assert process.wait(10) == 0
     assert is_gone(router)
-    netns.wait_until(lambda: not listener(router), "nobody listens")
+    netns.wait_until(lambda: not listener(router.host, 53), "nobody listens")
 
 
 def test_on_and_off_again(lab, router):
@@ -317,7 +312,7 @@ def test_killed(lab, keeping, whose):
     old = dig(lab.host, PUBLIC.v4)
     wait_for(router, old.label)
     kill(router, whose)
-    netns.wait_until(lambda: not listener(router), "nobody listens")
+    netns.wait_until(lambda: not listener(router.host, 53), "nobody listens")
     assert answer(router)["state"] == "ended"
     assert not is_open(lab) and dig(lab.host, APPROVED.v4).answer == "approved"
     router.settle()
@@ -362,7 +357,7 @@ def test_own_group(router):
     router.configure(RESOLVER, KEEP, "option log_group '7'")
     router.boot()
     wait_until_kept(router, 7)
-    assert not listener(router, 53)
+    assert not listener(router.host, 53)
     assert router.conf().count("log-group") == 1
 
 
@@ -371,7 +366,7 @@ def test_group_is_taken(lab, router):
     router.configure(RESOLVER, "option log_group '7'")
     router.boot()
     other = router.popen("leakguard", "monitor", stdout=subprocess.DEVNULL)
-    netns.wait_until(lambda: listener(router, 7), "somebody listens")
+    netns.wait_until(lambda: listener(router.host, 7), "somebody listens")
     router.configure(RESOLVER, KEEP, "option log_group '7'")
     router.reload()
     process = router.running["attempts"][1]

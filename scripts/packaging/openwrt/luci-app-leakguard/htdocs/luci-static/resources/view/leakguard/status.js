@@ -182,9 +182,14 @@ function asker(a) {
 	return _('this router: %s').format(a.program || _('unknown')) + (user ? ' (%s)'.format(user) : '');
 }
 
-/* Text that is better read in one line; the table can be moved to and fro. */
+/* Text that is read in one line, or in lines that are not too short: where there
+   is no room, the table can be moved to and fro. */
 function short(text) {
 	return E('span', { 'style': 'white-space:nowrap' }, [ text ? String(text) : '' ]);
+}
+
+function long(text) {
+	return E('div', { 'style': 'min-width:10em;overflow-wrap:anywhere' }, [ text ]);
 }
 
 /* The same attempt again is one row, by the last of them; the newest first. */
@@ -202,8 +207,8 @@ function attemptRows(list) {
 	return [ ...rows.values() ].map((row) => {
 		const a = row.last, time = new Date(a.time);
 
-		return [ short(isNaN(time) ? a.time : time.toLocaleString()), asker(a),
-			a.name ? String(a.name) : E('em', {}, [ a.encrypted ? _('encrypted') : _('unknown') ]),
+		return [ short(isNaN(time) ? a.time : time.toLocaleString()), long(asker(a)),
+			long(a.name ? String(a.name) : E('em', {}, [ a.encrypted ? _('encrypted') : _('unknown') ])),
 			short(a.type), short(row.whom), short(a.link), String(row.count) ];
 	});
 }
@@ -216,8 +221,7 @@ function attemptsNode(st, kept) {
 	const nodes = note ? [ E('p', {}, [ E('em', {}, [ note ]) ]) ] : [];
 
 	if (rows.length)
-		nodes.push(E('div', { 'style': 'max-height:32em;overflow:auto' }, [ table([ _('Last time'), _('Who'), _('Name'),
-			_('Type'), _('Asked'), _('Link'), _('Times') ], rows) ]));
+		nodes.push(table([ _('Last time'), _('Who'), _('Name'), _('Type'), _('Asked'), _('Link'), _('Times') ], rows));
 	if (number(kept.not_shown) > 0)
 		nodes.push(E('p', { 'id': 'leakguard-not-shown' }, [
 			_('%d more were blocked and are not in the list: not more of them are logged a second, or they are fragments.').format(number(kept.not_shown)) ]));
@@ -325,7 +329,7 @@ return view.extend({
 
 		dom.content(this.place.counters, [ countersNode(st) ]);
 		dom.content(this.place.blocked, [ blockedNode(st) ]);
-		dom.content(this.place.attempts, [ attemptsNode(st, answer[2]) ]);
+		this.updateAttempts(attemptsNode(st, answer[2]));
 		dom.content(this.place.tunnels, [ tunnelsNode(st) ]);
 		dom.content(this.place.resolvers, [ resolversNode(st) ]);
 		dom.content(this.place.links, [ linksNode(st) ]);
@@ -334,6 +338,15 @@ return view.extend({
 			[ answer[1].slice().reverse().join('\n') ]) : E('p', {}, [ E('em', {}, [ _('Nothing yet.') ]) ]) ]);
 		this.place.resume.style.display = paused ? '' : 'none';
 		this.place.pause.style.display = st.state === 'OFF' ? 'none' : '';
+	},
+
+	/* Whoever reads it stays where he is. */
+	updateAttempts: function(node) {
+		const box = this.place.attempts, top = box.scrollTop, left = box.scrollLeft;
+
+		dom.content(box, [ node ]);
+		box.scrollTop = top;
+		box.scrollLeft = left;
 	},
 
 	refresh: function() {
@@ -376,6 +389,7 @@ return view.extend({
 
 		for (const name of [ 'failed', 'state', 'counters', 'blocked', 'attempts', 'tunnels', 'resolvers', 'links', 'policy', 'log' ])
 			place[name] = E('div', { 'id': 'leakguard-place-' + name });
+		place.attempts.style.cssText = 'max-height:32em;overflow:auto';
 		place.pause = this.pauseNode();
 		place.details = E('div', {}, [
 			section(_('Counters'), [ place.counters ]),
