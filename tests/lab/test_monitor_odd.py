@@ -8,7 +8,8 @@ import pytest
 import labnet
 import netns
 from frame_senders import SENDERS
-from frames import AUTHENTICATED, LINKS, Wire
+from frames import AUTHENTICATED, LINKS, Wire, hardware_address
+from guests import bridged
 from labnet import LAN_CLIENT, RESOLVERS
 from monitor import LOGGING, Monitor
 from test_fragments import cut, send_all
@@ -100,6 +101,28 @@ def test_authenticated(lab, guard, family):
                            "it is shown")
         assert (one["rule"], one["link"]) == ("S11", "wan0")
         assert not one["fragment"]
+
+
+def test_bridged(lab, guard):
+    """What a bridge hands on: whose it is, and by which port."""
+    guard.configure(LOGGING)
+    with bridged(lab) as (guest,):
+        guard.enable(tunnel="tun0", frames="require")
+        wire = Wire(lab)
+        mac = hardware_address(guest, "eth0")
+        wire.addresses = wire.addresses[:6] + mac
+        with Monitor(guard) as monitor:
+            for inside, around in (("plain", "PPPoE"), ("plain", "8100/8100"),
+                                   ("later", "802.1Q")):
+                frame = wire.frame(inside, around)
+                SENDERS["raw"](guest, "eth0", [frame])
+                one = monitor.wait_name(frame.label) if inside == "plain" \
+                    else monitor.wait(lambda one: one["fragment"], inside)
+                assert (one["rule"], one["link"], one["in_link"]) == \
+                    ("S11", "wan0", "vm0")
+                assert one["client"]["mac"] == mac.hex(":")
+                assert one["resolver"] == PUBLIC.v4
+        guard.disable()
 
 
 def test_lan_client(lab, guard):
