@@ -15,9 +15,10 @@ import pytest
 import profiles
 from battery import OUT, Battery, count_cold, differences
 from guard import REPOSITORY
-from labnet import GATEWAY, NOBODY, Lab
+from labnet import GATEWAY, HOST_WAN, NOBODY, Lab
 from nflog import NflogListener
 from probes import all_probes, fire
+from test_fragments import cut, send_all
 from tools import Counter, Flood
 
 BUILD = pathlib.Path(os.environ.get("BUILD", REPOSITORY / "build"))
@@ -322,7 +323,7 @@ def test_others_flushed(lab, guard, table):
               "somebody's table is not as it was before enable and disable")
 
 
-# --- S7's log ---
+# --- the log of S7 and S9 ---
 
 LOG_END = """
 table inet lab_log {
@@ -334,12 +335,17 @@ table inet lab_log {
 """
 
 
-def is_logged(lab, mark):
-    """A query to the gateway, with this mark: does the guard log it?"""
+def is_logged(lab, chain):
+    """What only this chain's rule sees of the host's: does the guard log it?"""
+    promise = "S9" if chain == "fragment" else "S7"
     with NflogListener(lab.host, 5) as listener:
-        send_query(lab.host, 53, mark)
+        if chain == "fragment":
+            send_all(lab.host, GATEWAY.v4, cut(HOST_WAN.v4, GATEWAY.v4)[1:],
+                     nodefrag=True)
+        else:  # a marked packet passes the refusals and is logged at the end
+            send_query(lab.host, 53, 7 if chain == "verdict" else 0)
         send_query(lab.host, 9, 0)
-        return "leakguard S7 " in listener.prefixes_until("end")
+        return f"leakguard {promise} " in listener.prefixes_until("end")
 
 
 def send_query(namespace, port, mark):
@@ -352,20 +358,18 @@ def send_query(namespace, port, mark):
 
 @pytest.mark.parametrize("action", ["drop", "reject"])
 def test_log_rules_are_missed(lab, guard, table, action):
-    """A marked packet passes the refusals and is logged at the end."""
     options = ["--action", action, "--log-group", "5", "--log-rate", "100000"]
     listing = listing_of(guard, options)
-    marks = {"verdict": 7, "refuse": 0}
     rules = [rule for rule in profiles.read_rules(listing) if "log" in rule.text]
-    assert [r.chain for r in rules] == (["verdict"] if action == "drop"
-                                        else ["refuse", "verdict"])
+    assert [r.chain for r in rules] == ["refuse", "verdict", "fragment"][
+        action == "drop":]
     lab.host.nft(LOG_END)
     for rule in rules:
         for text, expected in ((listing, True),
                                (profiles.without(listing, rule), False)):
             profiles.replace_table(lab.host, text)
-            assert is_logged(lab, marks[rule.chain]) == expected, rule
-        table.add(7, f"log, {action}: {rule.chain}: {rule.text}",
-                  "not logged: a query to the gateway")
+            assert is_logged(lab, rule.chain) == expected, rule
+        table.add(rule.promise, f"log, {action}: {rule.chain}: {rule.text}",
+                  "not logged: what is sent to the gateway")
     profiles.delete_table(lab.host)
     lab.host.nft("delete table inet lab_log\n")
