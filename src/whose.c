@@ -11,7 +11,7 @@
 #include "sockread.h"
 
 #define MAX_SAME	  8  /* sockets of one packet: SO_REUSEPORT */
-#define PROMISE_AT_DEVICE 11 /* what goes round the IP stack, its sockets too */
+#define PROMISE_AT_DEVICE 11 /* frames round our IP stack: of none of its sockets */
 
 /* --- which socket --- */
 
