@@ -329,7 +329,7 @@ return view.extend({
 
 		dom.content(this.place.counters, [ countersNode(st) ]);
 		dom.content(this.place.blocked, [ blockedNode(st) ]);
-		this.updateAttempts(attemptsNode(st, answer[2]));
+		dom.content(this.place.attempts, [ attemptsNode(st, answer[2]) ]);
 		dom.content(this.place.tunnels, [ tunnelsNode(st) ]);
 		dom.content(this.place.resolvers, [ resolversNode(st) ]);
 		dom.content(this.place.links, [ linksNode(st) ]);
@@ -338,15 +338,6 @@ return view.extend({
 			[ answer[1].slice().reverse().join('\n') ]) : E('p', {}, [ E('em', {}, [ _('Nothing yet.') ]) ]) ]);
 		this.place.resume.style.display = paused ? '' : 'none';
 		this.place.pause.style.display = st.state === 'OFF' ? 'none' : '';
-	},
-
-	/* Whoever reads it stays where he is. */
-	updateAttempts: function(node) {
-		const box = this.place.attempts, top = box.scrollTop, left = box.scrollLeft;
-
-		dom.content(box, [ node ]);
-		box.scrollTop = top;
-		box.scrollLeft = left;
 	},
 
 	refresh: function() {
@@ -389,6 +380,7 @@ return view.extend({
 
 		for (const name of [ 'failed', 'state', 'counters', 'blocked', 'attempts', 'tunnels', 'resolvers', 'links', 'policy', 'log' ])
 			place[name] = E('div', { 'id': 'leakguard-place-' + name });
+		/* It is not made anew: whoever reads further down stays there. */
 		place.attempts.style.cssText = 'max-height:32em;overflow:auto';
 		place.pause = this.pauseNode();
 		place.details = E('div', {}, [
