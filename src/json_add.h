@@ -8,8 +8,9 @@
 struct json_object;
 
 /*
- * A member of this name.  Text is copied and must be UTF-8, json-c writes its other
- * bytes as they are; NULL is null.
+ * A member of this name.  Text may be anything, such as a link's name: bytes that are
+ * not UTF-8 (RFC 3629) become '?', of which json-c makes no JSON, and so do control
+ * characters that it lets through.  NULL is null.
  */
 void json_add_string(struct json_object *to, const char *key, const char *value);
 void json_add_bool(struct json_object *to, const char *key, bool value);
