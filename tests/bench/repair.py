@@ -5,6 +5,7 @@ the first packet that did to the first one after the last that did not.
 """
 
 import contextlib
+import subprocess
 import time
 
 import netns
@@ -97,7 +98,8 @@ class Shell(Way):
         super().raise_()
         self.process = self.place.host.popen(
             ["sh", "-c", self.script.format(listing=self.listing)],
-            start_new_session=True)
+            start_new_session=True, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)  # nft monitor warns of what is gone
         self.wait_ready()
 
     def wait_ready(self):

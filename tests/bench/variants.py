@@ -62,8 +62,6 @@ class Variant:
     legacy table's hooks, connection tracking) is no other's."""
 
     guards = PATHS
-    # Does a marked packet of a local program leave past the tunnel.
-    note = ""
 
     def __init__(self, place):
         self.place = place
