@@ -90,6 +90,14 @@ static int pin_resolvers(const struct policy *p, struct netstate *ns, struct sta
 	return err;
 }
 
+struct parts plan_guess_parts(void)
+{
+	return (struct parts){ .fragments = FRAGMENTS_DEFRAG,
+			       .egress = PART_HAS,
+			       .bridge = PART_HAS,
+			       .route = PART_HAS };
+}
+
 static int choose_parts(struct fwsock *fs, const struct policy *p, struct parts *parts,
 			char reterr_text[CONFIG_ERR])
 {
@@ -97,12 +105,9 @@ static int choose_parts(struct fwsock *fs, const struct policy *p, struct parts 
 	int err;
 
 	if (!fs) {
-		*parts = (struct parts){ .fragments = p->fragments == FRAGMENTS_AUTO ?
-							      FRAGMENTS_DEFRAG :
-							      p->fragments,
-					 .egress = PART_HAS,
-					 .bridge = PART_HAS,
-					 .route = PART_HAS };
+		*parts = plan_guess_parts();
+		if (p->fragments != FRAGMENTS_AUTO)
+			parts->fragments = p->fragments;
 		return 0;
 	}
 	err = fwprobe_parts(fs, p, parts, &key);
@@ -432,6 +437,8 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		flags &= ~(unsigned int)APPLY_BLIND;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;
+		if (err < 0 && flags & APPLY_GUESS && !commits && !is_unknown(err))
+			break;
 		if (err == -ENODEV) {
 			report.links_lost++;
 			refresh_links(plan);

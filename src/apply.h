@@ -44,6 +44,7 @@ enum apply_flag {
 	APPLY_DISOWN = 1 << 1, /* the reverse, for an owned or orphaned one: make it ordinary */
 	APPLY_BLIND =
 		1 << 2, /* somebody has just changed it: put the rules back first, look then */
+	APPLY_GUESS = 1 << 3, /* whether the kernel takes it is not known: one try */
 };
 
 /*
@@ -64,6 +65,9 @@ const struct link *route_outside(const struct policy *p, const struct netstate *
  */
 int plan_build(struct fwsock *fs, struct state *s, struct parts known, struct plan *ret_plan,
 	       char reterr_text[CONFIG_ERR]);
+
+/* What a current kernel has: all. */
+struct parts plan_guess_parts(void);
 void plan_fini(struct plan *plan);
 
 /*

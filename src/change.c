@@ -102,23 +102,55 @@ static void leave_watcher(struct session *ss)
 			    text);
 }
 
+/* For a watcher that is left behind the table is owned from its first moment on. */
+static bool choose_own(struct session *ss, const struct state *after, const struct policy *p)
+{
+	bool can_own = false;
+
+	if (after->no_watch || p->ownership != OWNERSHIP_AUTO || rundir_is_claimed(&ss->rundir))
+		return false;
+	return ss->ownable || ss->guess || (!fwprobe_ownership(&ss->fs, &can_own) && can_own);
+}
+
+/*
+ * On an open host by a guess: to ask the kernel what it has takes as long as all
+ * else together, and packets leave meanwhile.  0, 1 or -EBUSY as session_commit();
+ * -EAGAIN where it came to nothing, and nothing has changed.
+ */
+static int commit_guess(struct session *ss, struct state *after, struct plan *ret_plan,
+			char text[CONFIG_ERR])
+{
+	int err;
+
+	if (ss->guarded || rundir_is_claimed(&ss->rundir) ||
+	    plan_build(&ss->fs, after, plan_guess_parts(), ret_plan, text))
+		return -EAGAIN;
+	ss->guess = true;
+	ss->own = choose_own(ss, after, &ret_plan->policy);
+	err = session_commit(ss, ret_plan, after, text);
+	ss->guess = false;
+	if (err >= 0 || err == -EBUSY)
+		return err;
+	plan_fini(ret_plan);
+	return -EAGAIN;
+}
+
 int change_commit(struct session *ss, struct state *after, bool dry_run, const char *more)
 {
 	char text[CONFIG_ERR];
 	struct plan plan;
-	bool can_own = false;
-	int err = plan_build(&ss->fs, after, ss->parts, &plan, text);
+	int err = dry_run ? -EAGAIN : commit_guess(ss, after, &plan, text);
 
-	if (err) {
-		log_error("%s", text);
-		return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
+	if (err == -EAGAIN) {
+		err = plan_build(&ss->fs, after, ss->parts, &plan, text);
+		if (err) {
+			log_error("%s", text);
+			return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
+		}
+		ss->own = !dry_run && choose_own(ss, after, &plan.policy);
+		err = dry_run ? session_check(ss, &plan, after, text) :
+				session_commit(ss, &plan, after, text);
 	}
-	/* For a watcher that is left behind the table is owned from its first moment on. */
-	if (!dry_run && !after->no_watch && plan.policy.ownership == OWNERSHIP_AUTO &&
-	    !rundir_is_claimed(&ss->rundir))
-		ss->own = ss->ownable || (!fwprobe_ownership(&ss->fs, &can_own) && can_own);
-	err = dry_run ? session_check(ss, &plan, after, text) :
-			session_commit(ss, &plan, after, text);
 	if (err < 0)
 		log_error("%s", text);
 	else if (err)

@@ -171,7 +171,9 @@ int session_open_watch(struct session *ss, const char *run_dir, int fd,
 
 unsigned int session_apply_flags(const struct session *ss, const struct policy *p)
 {
-	return p->ownership == OWNERSHIP_OFF ? APPLY_DISOWN : ss->own ? APPLY_OWN : 0;
+	const unsigned int flags = ss->guess ? APPLY_GUESS : 0;
+
+	return flags | (p->ownership == OWNERSHIP_OFF ? APPLY_DISOWN : ss->own ? APPLY_OWN : 0);
 }
 
 /* The record could not be put in its place: back to what was in force. */

@@ -33,6 +33,7 @@ struct session {
 	struct parts parts;	  /* what the kernel is known to have, by what is in force */
 	enum fragments fragments; /* how it keeps S9 */
 	bool own;		  /* make the table owned by this session's socket */
+	bool guess;		  /* whether the kernel can do all that the plan asks for */
 	bool watched;		  /* a watcher has answered: it commits, and this session asks it */
 };
 
