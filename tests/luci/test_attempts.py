@@ -43,7 +43,7 @@ def attempt(name, **changed):
             "link": "wan0", "in_link": None, "source": "192.0.2.2",
             "source_port": 4711, "resolver": PUBLIC.v4, "port": 53,
             "protocol": "udp", "name": name, "type": "A", "encrypted": False,
-            **changed}
+            "fragment": False, **changed}
 
 
 def shown(page, server, attempts, state="kept", not_shown=0):
@@ -104,6 +104,7 @@ def test_rows(page, router, server):
         attempt(None, client={**phone, "name": None, "address": None},
                 rule="S11", type=None),
         attempt(None, encrypted=True, port=853, protocol="tcp", type=None),
+        attempt(None, fragment=True, rule="S9", port=None, type=None),
         attempt("c.example", program=None, user=None, uid=1000),
         attempt("c.example", program=None, user=None, uid=None, resolver=None,
                 protocol=None),
@@ -112,13 +113,14 @@ def test_rows(page, router, server):
     assert [row[WHO] for row in rows] == [
         "this router: dig (root)", "this router: unknown",
         "this router: unknown (user 1000)", "this router: dig (root)",
-        "02:00:00:00:00:09", "192.168.7.9", "phone (192.168.7.9)",
-        "this router: dig (root)"]
+        "this router: dig (root)", "02:00:00:00:00:09", "192.168.7.9",
+        "phone (192.168.7.9)", "this router: dig (root)"]
     assert [row[NAME] for row in rows] == [
-        "a.example", "c.example", "c.example", "encrypted", "unknown",
-        "a.example", "b.example", "old.example"]
-    assert [row[COUNT] for row in rows] == ["2"] + ["1"] * 7
-    assert rows[3][TYPE:LINK] == ["", f"{PUBLIC.v4}@853/tcp"]
+        "a.example", "c.example", "c.example", "fragment", "encrypted",
+        "unknown", "a.example", "b.example", "old.example"]
+    assert [row[COUNT] for row in rows] == ["2"] + ["1"] * 8
+    assert rows[3][TYPE:LINK] == ["", f"{PUBLIC.v4}/udp"]
+    assert rows[4][TYPE:LINK] == ["", f"{PUBLIC.v4}@853/tcp"]
     assert rows[1][ASKED] == ""
     times = page("status").run("""
         return ['2026-01-02T03:04:09Z', '2026-01-01T00:00:00Z']

@@ -192,13 +192,19 @@ function long(text) {
 	return E('div', { 'style': 'min-width:10em;overflow-wrap:anywhere' }, [ text ]);
 }
 
+function askedFor(a) {
+	if (a.name)
+		return String(a.name);
+	return E('em', {}, [ a.encrypted ? _('encrypted') : a.fragment ? _('fragment') : _('unknown') ]);
+}
+
 /* The same attempt again is one row, by the last of them; the newest first. */
 function attemptRows(list) {
 	const rows = new Map();
 
 	for (const a of list.slice().reverse()) {
 		const whom = a.resolver ? (a.port ? withPort(a.resolver, a.port) : a.resolver) : '';
-		const key = JSON.stringify([ asker(a), a.name, a.encrypted, a.type, whom, a.protocol, a.link ]);
+		const key = JSON.stringify([ asker(a), a.name, a.encrypted, a.fragment, a.type, whom, a.protocol, a.link ]);
 
 		if (!rows.has(key))
 			rows.set(key, { last: a, whom: a.protocol ? '%s/%s'.format(whom, a.protocol) : whom, count: 0 });
@@ -208,8 +214,7 @@ function attemptRows(list) {
 		const a = row.last, time = new Date(a.time);
 
 		return [ short(isNaN(time) ? a.time : time.toLocaleString()), long(asker(a)),
-			long(a.name ? String(a.name) : E('em', {}, [ a.encrypted ? _('encrypted') : _('unknown') ])),
-			short(a.type), short(row.whom), short(a.link), String(row.count) ];
+			long(askedFor(a)), short(a.type), short(row.whom), short(a.link), String(row.count) ];
 	});
 }
 
