@@ -82,8 +82,8 @@ OWN_check   = cmd_check cmd_check_json cmd_check_print check_run check_survey ch
 	      fwcount nameservers check_system check_servers check_resolved_conf \
 	      check_resolved check_pushed_text check_pushed check_guests check_ipv6 check_doh \
 	      check_report check_json check_lines check_file
-OWN_monitor = cmd_monitor cmd_monitor_print outlet tally fwcount whose netns sockread leases \
-	      logread blocked packet dnsname
+OWN_monitor = cmd_monitor cmd_monitor_print outlet tally fwcount whose netns droptrace sockread \
+	      leases logread blocked packet dnsname
 KEPT	= $(foreach part,$(filter-out $(LEFT_OUT),$(PARTS)),$(OWN_$(part)))
 UNUSED	= $(patsubst %,src/%.c,$(filter-out $(KEPT),$(foreach part,$(LEFT_OUT),$(OWN_$(part)))))
 LIB_OBJ	= $(patsubst src/%.c,$(BUILD)/obj/%.o,$(filter-out $(MAIN) $(TOOL) $(UNUSED),$(SRC)))

@@ -1,5 +1,6 @@
 /* monitor: blocked attempts as they happen */
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include "clock.h"
 #include "cmd.h"
 #include "cmd_monitor_print.h"
+#include "droptrace.h"
 #include "fwcount.h"
 #include "fwdecode.h"
 #include "fwread.h"
@@ -22,10 +24,11 @@
 #include "privs.h"
 #include "whose.h"
 
-#define TICK_MS	    1000  /* how often the counters are looked at */
-#define SAID_MS	    10000 /* how often it is said that not all was shown */
-#define MAX_BATCHES 64	  /* of one reading: more than the socket's buffer holds */
-#define MAX_USERS   32
+#define TICK_MS		1000  /* how often the counters are looked at */
+#define SAID_MS		10000 /* how often it is said that not all was shown */
+#define MAX_BATCHES	64    /* of one reading: more than the socket's buffer holds */
+#define MAX_USERS	32
+#define PROMISE_BLOCKED 7
 
 struct user {
 	uid_t uid;
@@ -50,6 +53,7 @@ struct monitor {
 	struct user users[MAX_USERS];
 	size_t users_len;
 	struct whose whose;
+	struct droptrace *trace; /* NULL where the kernel has none */
 	struct blocked batch[WHOSE_AT_ONCE];
 };
 
@@ -115,13 +119,42 @@ static void tell_blocked(struct monitor *m, struct blocked *b)
 		monitor_print_blocked(&m->out, b, user, m->colour);
 }
 
+/* Of a program's own, whose socket was closed before we could look; all of one batch. */
+static bool is_dropped_at_once(const struct blocked *b)
+{
+	return !*b->program && b->has_uid && !blocked_is_forwarded(b) &&
+	       b->promise == PROMISE_BLOCKED && b->proto == IPPROTO_UDP;
+}
+
+static void find_droppers(struct monitor *m, int n)
+{
+	struct process p;
+	int wanted = 0;
+
+	for (int i = 0; i < n; i++)
+		wanted += is_dropped_at_once(&m->batch[i]);
+	if (!wanted || droptrace_find(m->trace, &p))
+		return;
+	for (int i = 0; i < n; i++) {
+		struct blocked *b = &m->batch[i];
+
+		if (!is_dropped_at_once(b))
+			continue;
+		b->pid = p.pid;
+		strcpy(b->program, p.name);
+	}
+}
+
 /* All that waits.  1: nothing is left; 0: there may be more; or -errno. */
 static int read_log(struct monitor *m)
 {
 	for (int i = 0; i < MAX_BATCHES; i++) {
-		const int n = logread_read(&m->log, m->batch, WHOSE_AT_ONCE);
-		int err;
+		int n, err;
 
+		droptrace_begin(m->trace);
+		n = logread_read(&m->log, m->batch, WHOSE_AT_ONCE);
+		if (!n)
+			droptrace_end(m->trace);
 		if (n <= 0)
 			return n < 0 ? n : 1;
 		err = whose_find(&m->whose, m->batch, (size_t)n);
@@ -131,6 +164,9 @@ static int read_log(struct monitor *m)
 			m->said_why = true;
 			return err;
 		}
+		find_droppers(m, n);
+		if (n < WHOSE_AT_ONCE)
+			droptrace_end(m->trace); /* nothing was left */
 		for (int k = 0; k < n; k++)
 			tell_blocked(m, &m->batch[k]);
 		if (outlet_flush(&m->out))
@@ -235,6 +271,7 @@ static int tick(struct monitor *m, bool last)
 	const uint64_t now_ms = clock_monotonic_ms();
 	int err = read_counters(m);
 
+	droptrace_drain(m->trace);
 	if (!err)
 		err = read_log(m);
 	if (err < 0)
@@ -381,6 +418,7 @@ static int run(struct monitor *m, uint32_t seconds)
 	}
 	if (start(m))
 		return CMD_EXIT_FAILED;
+	(void)droptrace_open(&m->trace); /* without it some programs are not known */
 	err = privs_drop_to_read();
 	if (err)
 		log_warning("monitor: capabilities: cannot drop them: %s, going on with all of them",
@@ -420,6 +458,7 @@ int cmd_monitor(const struct cmdline *cl)
 	}
 	m->cl = cl;
 	status = run(m, seconds);
+	droptrace_close(m->trace);
 	logread_close(&m->log);
 	fwsock_close(&m->fs);
 	if (m->signal_fd > 0)
