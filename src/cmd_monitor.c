@@ -458,8 +458,8 @@ int cmd_monitor(const struct cmdline *cl)
 	}
 	m->cl = cl;
 	status = run(m, seconds);
+	logread_close(&m->log); /* first: somebody may wait to listen there */
 	droptrace_close(m->trace);
-	logread_close(&m->log);
 	fwsock_close(&m->fs);
 	if (m->signal_fd > 0)
 		close(m->signal_fd);

@@ -16,7 +16,10 @@ lines=0 bytes=0 missed=0 monitor=''
 # Whoever ends it wants no list.
 end() {
 	trap '' HUP INT TERM
-	[ -z "$monitor" ] || kill "$monitor" 2>/dev/null
+	if [ -n "$monitor" ]; then
+		kill "$monitor" 2>/dev/null
+		wait "$monitor" # the next one cannot listen before
+	fi
 	rm -rf "$LG_ATTEMPTS"
 	exit 0
 }
