@@ -257,21 +257,32 @@ static char *next_statement(char **at, char *end, char *ret_end)
 	return NULL;
 }
 
+/* Year to second.  Not as a time_t, which ends in 2038 on some machines. */
+static bool is_before(const int at[6], const struct tm *tm)
+{
+	const int present[] = { tm->tm_year + 1900, tm->tm_mon + 1, tm->tm_mday,
+				tm->tm_hour,	    tm->tm_min,	    tm->tm_sec };
+	size_t i = 0;
+
+	while (i < 5 && at[i] == present[i])
+		i++;
+	return at[i] < present[i];
+}
+
 /* "never", "epoch N", "4 2026/11/26 10:00:00" in UTC.  What is none of these has not ended. */
 static bool has_ended(const char *value, time_t now)
 {
-	struct tm tm = { .tm_mday = 0 };
+	struct tm tm;
 	long long epoch;
+	int at[6];
 
 	if (sscanf(value, " epoch %lld", &epoch) == 1)
 		return epoch < (long long)now;
-	if (sscanf(value, " %*d %d/%d/%d %d:%d:%d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-		   &tm.tm_hour, &tm.tm_min, &tm.tm_sec) != 6 ||
-	    tm.tm_year < 1970 || tm.tm_year > 9999)
+	if (sscanf(value, " %*d %d/%d/%d %d:%d:%d", &at[0], &at[1], &at[2], &at[3], &at[4],
+		   &at[5]) != 6 ||
+	    !gmtime_r(&now, &tm))
 		return false;
-	tm.tm_year -= 1900;
-	tm.tm_mon--;
-	return timegm(&tm) < now;
+	return is_before(at, &tm);
 }
 
 static void take_statement(struct lease *l, char *statement, time_t now, bool *ended)
