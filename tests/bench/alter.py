@@ -9,11 +9,10 @@ import contextlib
 import time
 
 import netns
-import plot
 import report
-from change import address, configuration, in_ms, iptables, time_command
+from change import (UNIT, address, configuration, draw, iptables, show,
+                    tabulate, time_command)
 from guard import TABLES, Guard
-from packet import pick, rows
 from place import Place
 from tools import run_inside
 
@@ -21,7 +20,6 @@ COUNTS = [1, 100, 10000, 100000]
 LIMITS = {"iptables-nft-restore": 1000, "iptables-legacy-restore": 10000}
 SLOW, SLOW_SHARE = 10000, 5
 MEASURES = {"guarded": "in force", "wall": "wall", "cpu": "cpu"}
-UNIT = "nft -f"
 
 
 class Way:
@@ -134,34 +132,13 @@ def measure(rounds):
 def run(rounds, out, about):
     started = time.monotonic()
     samples = measure(rounds)
-    tables = {kind: [] for one in MEASURES.values()
-              for kind in (one, f"{one} ratio")}
-    for name in WAYS:
-        for count in COUNTS:
-            for one in MEASURES.values():
-                found = samples.summary(name, count, one)
-                if found:
-                    tables[one].append({"row": name, "column": count,
-                                        "unit": "s", **found})
-                    tables[f"{one} ratio"].append(
-                        {"row": name, "column": count,
-                         **samples.ratio(name, UNIT, count, one)})
+    measures = MEASURES.values()
+    tables = tabulate(samples, WAYS, COUNTS, measures)
     report.write(out, samples, tables, about)
     seconds = time.monotonic() - started
-    for one in MEASURES.values():
-        report.print_table(
-            f"One resolver more, {one}, by the number there, to {UNIT} of the "
-            f"whole; medians of up to {rounds} rounds ({seconds:.0f} s)",
-            ["", *COUNTS],
-            [[row, *(report.with_range(pick(tables[f"{one} ratio"], row, n))
-                     for n in COUNTS)] for row in rows(tables[one])])
-        report.print_table("The same in ms, with quartiles", ["", *COUNTS],
-                           [[row, *(in_ms(pick(tables[one], row, n))
-                                    for n in COUNTS)]
-                            for row in rows(tables[one])])
-    plot.lines(
-        f"{out}/alter.svg", "One resolver more: until it is in force",
-        "resolvers", "seconds",
-        {name: {line["column"]: (line["median"], line["low"], line["high"])
-                for line in tables["in force"] if line["row"] == name}
-         for name in WAYS})
+    show(tables, COUNTS, {
+        one: f"One resolver more, {one}, by the number there, to {UNIT} of the "
+             f"whole; medians of up to {rounds} rounds ({seconds:.0f} s)"
+        for one in measures})
+    draw(f"{out}/alter.svg", "One resolver more: until it is in force",
+         "resolvers", WAYS, tables["in force"])

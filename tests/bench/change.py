@@ -175,14 +175,12 @@ def measure(rounds):
     return samples
 
 
-def run(rounds, out, about):
-    started = time.monotonic()
-    samples = measure(rounds)
-    tables = {kind: [] for measure in MEASURES
-              for kind in (measure, f"{measure} ratio")}
-    for name in WAYS:
-        for count in COUNTS:
-            for one in MEASURES:
+def tabulate(samples, ways, counts, measures):
+    """The tables of what was measured: in seconds, and to UNIT."""
+    tables = {kind: [] for one in measures for kind in (one, f"{one} ratio")}
+    for name in ways:
+        for count in counts:
+            for one in measures:
                 found = samples.summary(name, count, one)
                 if found:
                     tables[one].append({"row": name, "column": count,
@@ -190,9 +188,43 @@ def run(rounds, out, about):
                     tables[f"{one} ratio"].append(
                         {"row": name, "column": count,
                          **samples.ratio(name, UNIT, count, one)})
+    return tables
+
+
+def show(tables, counts, titles):
+    """Print them; {measure: title of its ratios}."""
+    for one, title in titles.items():
+        report.print_table(
+            title, ["", *counts],
+            [[row, *(report.with_range(pick(tables[f"{one} ratio"], row, n))
+                     for n in counts)] for row in rows(tables[one])])
+        report.print_table("The same in ms, with quartiles", ["", *counts],
+                           [[row, *(in_ms(pick(tables[one], row, n))
+                                    for n in counts)]
+                            for row in rows(tables[one])])
+
+
+def draw(path, title, what, ways, table):
+    plot.lines(
+        path, title, what, "seconds",
+        {name: {line["column"]: (line["median"], line["low"], line["high"])
+                for line in table if line["row"] == name} for name in ways})
+
+
+def run(rounds, out, about):
+    started = time.monotonic()
+    samples = measure(rounds)
+    tables = tabulate(samples, WAYS, COUNTS, MEASURES)
     report.write(out, samples, tables, about)
-    show(samples, tables, time.monotonic() - started)
-    draw(out, tables)
+    seconds = time.monotonic() - started
+    show(tables, COUNTS, {
+        one: f"{TITLES[one]}, by the number of resolvers, to {UNIT}; medians of "
+             f"up to {rounds} rounds ({seconds:.0f} s)" for one in MEASURES})
+    for note in samples.notes:
+        print(f"  {note}")
+    for one in ("guarded", "wall"):
+        draw(f"{out}/change-{one}.svg", TITLES[one], "resolvers", WAYS,
+             tables[one])
 
 
 TITLES = {"guarded": "From no guard to where packets are refused",
@@ -200,32 +232,8 @@ TITLES = {"guarded": "From no guard to where packets are refused",
           "cpu": "CPU time of the command"}
 
 
-def show(samples, tables, seconds):
-    for one in MEASURES:
-        report.print_table(
-            f"{TITLES[one]}, by the number of resolvers, to {UNIT}; medians of "
-            f"up to {samples.rounds} rounds ({seconds:.0f} s)", ["", *COUNTS],
-            [[row, *(report.with_range(pick(tables[f"{one} ratio"], row, n))
-                     for n in COUNTS)] for row in rows(tables[one])])
-        report.print_table("The same in ms, with quartiles", ["", *COUNTS],
-                           [[row, *(in_ms(pick(tables[one], row, n))
-                                    for n in COUNTS)]
-                            for row in rows(tables[one])])
-    for note in samples.notes:
-        print(f"  {note}")
-
-
 def in_ms(found):
     if not found:
         return "-"
     return report.with_range(
         {key: found[key] * 1000 for key in ("median", "low", "high")}, "{:.1f}")
-
-
-def draw(out, tables):
-    for one in ("guarded", "wall"):
-        plot.lines(
-            f"{out}/change-{one}.svg", TITLES[one], "resolvers", "seconds",
-            {name: {line["column"]: (line["median"], line["low"], line["high"])
-                    for line in tables[one] if line["row"] == name}
-             for name in WAYS})

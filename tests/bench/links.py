@@ -8,18 +8,15 @@ import contextlib
 import time
 
 import netns
-import plot
 import report
-from change import TITLES, Enable, NftFile, in_ms, time_command
-from packet import pick, rows
+from change import (MEASURES, TITLES, UNIT, Enable, NftFile, draw, show,
+                    tabulate, time_command)
 from place import OUTSIDE, Place
 from tools import run_inside
 
 COUNTS = [1, 10, 100, 1000]
 SLOW, SLOW_SHARE = 1000, 5
-MEASURES = ["guarded", "wall", "cpu"]
 WAYS = {"leakguard enable": Enable, "nft -f": NftFile}
-UNIT = "nft -f"
 
 
 def add_links(place, count):
@@ -60,29 +57,11 @@ def measure(rounds):
 def run(rounds, out, about):
     started = time.monotonic()
     samples = measure(rounds)
-    tables = {kind: [] for one in MEASURES for kind in (one, f"{one} ratio")}
-    for name in WAYS:
-        for count in COUNTS:
-            for one in MEASURES:
-                tables[one].append({"row": name, "column": count, "unit": "s",
-                                    **samples.summary(name, count, one)})
-                tables[f"{one} ratio"].append(
-                    {"row": name, "column": count,
-                     **samples.ratio(name, UNIT, count, one)})
+    tables = tabulate(samples, WAYS, COUNTS, MEASURES)
     report.write(out, samples, tables, about)
     seconds = time.monotonic() - started
-    for one in MEASURES:
-        report.print_table(
-            f"{TITLES[one]}, by the number of links, to {UNIT}; medians of up "
-            f"to {rounds} rounds ({seconds:.0f} s)", ["", *COUNTS],
-            [[row, *(report.with_range(pick(tables[f"{one} ratio"], row, n))
-                     for n in COUNTS)] for row in rows(tables[one])])
-        report.print_table("The same in ms, with quartiles", ["", *COUNTS],
-                           [[row, *(in_ms(pick(tables[one], row, n))
-                                    for n in COUNTS)]
-                            for row in rows(tables[one])])
-    plot.lines(
-        f"{out}/links.svg", TITLES["guarded"], "links", "seconds",
-        {name: {line["column"]: (line["median"], line["low"], line["high"])
-                for line in tables["guarded"] if line["row"] == name}
-         for name in WAYS})
+    show(tables, COUNTS, {
+        one: f"{TITLES[one]}, by the number of links, to {UNIT}; medians of up "
+             f"to {rounds} rounds ({seconds:.0f} s)" for one in MEASURES})
+    draw(f"{out}/links.svg", TITLES["guarded"], "links", WAYS,
+         tables["guarded"])
