@@ -12,16 +12,12 @@
  * Every packet before the command has to be refused.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <spawn.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 
-#include "private_netns.h"
+#include "probe.h"
 
 #define BEFORE	1000 /* packets */
 #define SHUT_MS 200
@@ -32,31 +28,6 @@ struct seen {
 	unsigned long sent, out;
 	int64_t first_out_ns, shut_ns; /* shut_ns: 0 while open */
 };
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int open_probe(const char *text)
-{
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(53) };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (inet_pton(AF_INET, text, &to.sin_addr) != 1 || fd < 0 ||
-	    connect(fd, (void *)&to, sizeof(to)))
-		die(text);
-	return fd;
-}
 
 static void send_one(int fd, struct seen *seen)
 {

@@ -57,8 +57,8 @@ table netdev sink {{
 def build(name):
     """A helper in C of this folder: its path, compiled when it is older."""
     source, target = HERE / f"{name}.c", BUILD / f"bench-{name}"
-    if (not target.exists()
-            or target.stat().st_mtime < source.stat().st_mtime):
+    newest = max(one.stat().st_mtime for one in (source, *HERE.glob("*.h")))
+    if not target.exists() or target.stat().st_mtime < newest:
         BUILD.mkdir(parents=True, exist_ok=True)
         fresh = BUILD / f".{name}.{uuid.uuid4()}"
         subprocess.run([*os.environ.get("CC", "cc").split(), *CFLAGS, "-o",
