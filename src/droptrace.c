@@ -332,20 +332,19 @@ static void find_name(struct droptrace *t, struct process *p)
 {
 	const struct named *one = find_named(t, p->pid);
 	char path[32];
-	FILE *in;
+	int fd;
 
 	if (one && *one->process.name) {
 		*p = one->process;
 		return;
 	}
 	/* From before the trace, or it has never called execve(2). */
-	snprintf(path, sizeof(path), "/proc/%d/comm", p->pid);
-	in = fopen(path, "re");
-	if (!in)
+	snprintf(path, sizeof(path), "/proc/%d", p->pid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
 		return;
-	if (fgets(p->name, sizeof(p->name), in))
-		p->name[strcspn(p->name, "\n")] = '\0';
-	fclose(in);
+	sockread_name(fd, p->name);
+	close(fd);
 }
 
 /* 0, 1 or 2 for more of them, or it is not known of how many. */

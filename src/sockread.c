@@ -123,6 +123,17 @@ int sockread_connections(sockread_found_fn *found, void *ctx)
 
 /* --- processes --- */
 
+void sockread_name(int pid_fd, char ret_name[SOCKREAD_NAME])
+{
+	const int fd = openat(pid_fd, "comm", O_RDONLY | O_CLOEXEC);
+	const ssize_t len = fd < 0 ? -1 : read(fd, ret_name, SOCKREAD_NAME - 1);
+
+	ret_name[len < 0 ? 0 : len] = '\0';
+	ret_name[strcspn(ret_name, "\n")] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
 /* One that is looked into. */
 struct look {
 	const struct sockread_holder *holder;
@@ -134,17 +145,8 @@ struct look {
 /* Read only where it is asked for: most processes have nothing that is. */
 static const struct process *name_process(struct look *l)
 {
-	int fd;
-	ssize_t len;
-
-	if (*l->p.name)
-		return &l->p;
-	fd = openat(l->pid_fd, "comm", O_RDONLY | O_CLOEXEC);
-	len = fd < 0 ? -1 : read(fd, l->p.name, sizeof(l->p.name) - 1);
-	l->p.name[len < 0 ? 0 : len] = '\0';
-	l->p.name[strcspn(l->p.name, "\n")] = '\0';
-	if (fd >= 0)
-		close(fd);
+	if (!*l->p.name)
+		sockread_name(l->pid_fd, l->p.name);
 	return &l->p;
 }
 

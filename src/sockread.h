@@ -58,6 +58,9 @@ struct process {
 	char name[SOCKREAD_NAME]; /* chosen by itself: any bytes; "" once it has ended */
 };
 
+/* What the process of this folder of /proc calls itself; "" once it has ended. */
+void sockread_name(int pid_fd, char ret_name[SOCKREAD_NAME]);
+
 /*
  * Walk through /proc, the youngest processes first, as those may end soonest:
  * `socket` for each socket that a process has open and that is `wanted`, by its
