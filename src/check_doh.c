@@ -107,7 +107,7 @@ static void read_policies(const struct check *c, const char *path, struct check_
 void check_doh(const struct check *c)
 {
 	/* The installation's own folder, and the administrator's. */
-	static const char *const files[] = {
+	static const char files[][50] = {
 		"/etc/firefox/policies/policies.json",
 		"/etc/firefox-esr/policies/policies.json",
 		"/etc/librewolf/policies/policies.json",
@@ -121,12 +121,12 @@ void check_doh(const struct check *c)
 		"/usr/lib/thunderbird/distribution/policies.json",
 		"/opt/firefox/distribution/policies.json",
 	};
-	static const char *const folders[] = {
+	static const char folders[][32] = {
 		"/etc/chromium/policies",   "/etc/chromium-browser/policies",
 		"/etc/opt/chrome/policies", "/etc/opt/edge/policies",
 		"/etc/brave/policies",
 	};
-	static const char *const levels[] = { "managed", "recommended" };
+	static const char levels[][12] = { "managed", "recommended" };
 	char path[PATH_MAX];
 	struct check_file file;
 

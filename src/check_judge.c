@@ -18,7 +18,7 @@ const char *check_verdict_format(enum check_verdict verdict)
 
 const char *check_approval_format(enum check_approval approval)
 {
-	static const char *const names[] = {
+	static const char names[][10] = {
 		[CHECK_APPROVAL_NONE] = "",
 		[CHECK_APPROVAL_CARRIER] = "carrier",
 		[CHECK_APPROVAL_RESOLVER] = "resolver",

@@ -84,8 +84,8 @@ static void read_folder(struct nameservers *ns, const char *folder)
 
 void check_leases_read(struct nameservers *ns, const char *root)
 {
-	static const char *const folders[] = { "/run/systemd/netif/leases", "/var/lib/dhcp",
-					       "/var/lib/dhclient", "/var/lib/NetworkManager" };
+	static const char folders[][26] = { "/run/systemd/netif/leases", "/var/lib/dhcp",
+					    "/var/lib/dhclient", "/var/lib/NetworkManager" };
 	char folder[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)

@@ -123,7 +123,7 @@ char *lines_word(char **value, const char *more)
 
 int lines_bool(const char *value)
 {
-	static const char *const words[2][6] = {
+	static const char words[2][6][6] = {
 		{ "0", "no", "n", "false", "f", "off" },
 		{ "1", "yes", "y", "true", "t", "on" },
 	};

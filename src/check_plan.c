@@ -29,7 +29,7 @@ bool check_way_is_cut(enum check_way way)
 
 const char *check_kind_format(enum check_kind kind)
 {
-	static const char *const names[] = {
+	static const char names[][10] = {
 		[CHECK_KIND_GATEWAY] = "gateway",
 		[CHECK_KIND_RESOLVER] = "resolver",
 		[CHECK_KIND_NOBODY] = "nobody",

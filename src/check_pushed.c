@@ -190,7 +190,7 @@ static void read_internal(const struct check *c, const char *path, struct check_
 void check_pushed(const struct check *c)
 {
 	static const struct {
-		const char *folder, *suffix;
+		char folder[32], suffix[8];
 		check_file_fn *read;
 	} places[] = {
 		{ "/run/systemd/netif/leases", "", read_numbered },

@@ -108,7 +108,7 @@ void lease_take_text(struct lease *l, char *text)
 /* Whether this is one of the names that clients have for the option. */
 static bool is_routes_key(const char *key)
 {
-	static const char *const names[] = {
+	static const char names[][24] = {
 		"classless_static_routes",
 		"classless-static-routes",
 		"classless-routes",

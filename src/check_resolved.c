@@ -18,7 +18,7 @@
 #define TLS_PORT   853
 
 /* Where systemd looks, the strongest first. */
-static const char *const places[] = {
+static const char places[][24] = {
 	"/etc/systemd",
 	"/run/systemd",
 	"/usr/local/lib/systemd",

@@ -114,8 +114,8 @@ static bool is_on_link(const struct check_plan *plan, const struct addr *addr)
 /* One of each family that is far away: where somebody uses the range, the next one. */
 static void add_nobodies(struct check_plan *plan)
 {
-	static const char *const texts[] = { "198.51.100.253", "203.0.113.253", "192.0.2.253",
-					     "2001:db8:ffff::253", "2001:db8:fffe::253" };
+	static const char texts[][20] = { "198.51.100.253", "203.0.113.253", "192.0.2.253",
+					  "2001:db8:ffff::253", "2001:db8:fffe::253" };
 	bool has[2] = { false, false };
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {

@@ -125,7 +125,7 @@ static void add_tunnels(json_object *to, const struct status *st)
 
 static void add_resolvers(json_object *to, const struct status *st)
 {
-	static const char *const paths[] = {
+	static const char paths[][8] = {
 		[RESOLVER_PATH_STICKY] = "sticky",
 		[RESOLVER_PATH_TUNNEL] = "tunnel",
 		[RESOLVER_PATH_ANY] = "any",
@@ -181,7 +181,7 @@ static void add_blocked(json_object *to, const struct status *st)
 
 void cmd_json_status(const struct status *st)
 {
-	static const char *const owners[] = {
+	static const char owners[][8] = {
 		[TABLE_OWNER_NONE] = "none",
 		[TABLE_OWNER_SOCKET] = "socket",
 		[TABLE_OWNER_ORPHAN] = "orphan",

@@ -118,7 +118,7 @@ void monitor_json_guard(struct outlet *o, bool up)
 
 void monitor_json_summary(struct outlet *o, struct monitor_summary *summary)
 {
-	static const char *const keys[] = {
+	static const char keys[][10] = {
 		[MONITOR_SORT_PROGRAMS] = "programs",
 		[MONITOR_SORT_NAMES] = "names",
 		[MONITOR_SORT_RESOLVERS] = "resolvers",

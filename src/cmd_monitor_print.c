@@ -89,7 +89,7 @@ static const char *format_who(const struct blocked *b, const char *user, char bu
 
 static const char *format_question(const struct blocked *b, char buf[DNSNAME_TEXT + 16])
 {
-	static const char *const others[] = {
+	static const char others[][12] = {
 		[QUESTION_UNKNOWN] = "(unknown)",
 		[QUESTION_ENCRYPTED] = "(encrypted)",
 		[QUESTION_FRAGMENT] = "(fragment)",
@@ -170,7 +170,7 @@ static void print_tally(struct outlet *o, const char *title, struct tally *t, bo
 
 void monitor_print_summary(struct outlet *o, struct monitor_summary *summary, bool colour)
 {
-	static const char *const titles[] = {
+	static const char titles[][10] = {
 		[MONITOR_SORT_PROGRAMS] = "programs",
 		[MONITOR_SORT_NAMES] = "names",
 		[MONITOR_SORT_RESOLVERS] = "resolvers",

@@ -61,7 +61,7 @@ int cmd_rules(const struct cmdline *cl)
 
 /* What each counter counts, in the order of the promises (ruleset.h). */
 static const struct {
-	const char *name, *meaning;
+	char name[4], meaning[24];
 } counter_meanings[] = {
 	/* clang-format off */
 	{ "S2", "stayed on the host" },

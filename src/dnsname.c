@@ -76,7 +76,7 @@ const char *dnsname_type_format(uint16_t type, char *buf)
 	/* Those that programs ask for; the rest has its number. */
 	static const struct {
 		uint16_t type;
-		const char *name;
+		char name[12];
 	} names[] = {
 		/* clang-format off */
 		{ 1, "A" }, { 2, "NS" }, { 5, "CNAME" }, { 6, "SOA" }, { 12, "PTR" },

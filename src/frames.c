@@ -8,9 +8,10 @@
 
 #define MOST_STACKED 8 /* a VLAN on a VLAN on a bridge on a bond has four; also ends a circle */
 
-static bool is_one_of(const char *kind, const char *const *kinds)
+/* Ends with an empty one. */
+static bool is_one_of(const char *kind, const char (*kinds)[8])
 {
-	for (; *kinds; kinds++)
+	for (; **kinds; kinds++)
 		if (!strcmp(kind, *kinds))
 			return true;
 	return false;
@@ -19,7 +20,7 @@ static bool is_one_of(const char *kind, const char *const *kinds)
 /* Links that hand on what they are given to their ports. */
 static bool has_ports(const char *kind)
 {
-	static const char *const kinds[] = { "bridge", "bond", "team", "hsr", NULL };
+	static const char kinds[][8] = { "bridge", "bond", "team", "hsr", "" };
 
 	return is_one_of(kind, kinds);
 }
@@ -27,8 +28,9 @@ static bool has_ports(const char *kind)
 /* Links that hand on what they are given to one other, with a tag at most. */
 static bool has_parent(const char *kind)
 {
-	static const char *const kinds[] = { "vlan",   "macvlan", "macvtap", "ipvlan",
-					     "ipvtap", "dsa",	  NULL };
+	static const char kinds[][8] = {
+		"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "dsa", ""
+	};
 
 	return is_one_of(kind, kinds);
 }
@@ -64,7 +66,7 @@ bool frames_is_below(const struct netstate *ns, const struct link *upper, const 
 
 bool frames_is_bonded(const struct netstate *ns, const struct link *link)
 {
-	static const char *const kinds[] = { "bond", "team", NULL };
+	static const char kinds[][8] = { "bond", "team", "" };
 	const struct link *master = link->master ? netstate_link(ns, link->master) : NULL;
 
 	return master && is_one_of(master->kind, kinds);

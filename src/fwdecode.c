@@ -155,7 +155,7 @@ static int take_endpoint_mark(struct policy *p, struct cursor *c, sa_family_t fa
 
 /* The sets of ruleset.c, by name; a set of another key length is somebody else's. */
 static const struct {
-	const char *name;
+	char name[16];
 	sa_family_t family;
 	uint32_t key_len;
 	int (*take)(struct policy *p, struct cursor *c, sa_family_t family);
@@ -273,7 +273,7 @@ static enum frames decode_frames(const struct fwtables *tables)
 int fwdecode_policy(const struct fwtables *tables, struct policy *ret_policy)
 {
 	const struct fwtable *table = &tables->of[FAMILY_INET];
-	static const char *const told[] = { "postrouting", "verdict", "lan", "lan_redirect" };
+	static const char told[][14] = { "postrouting", "verdict", "lan", "lan_redirect" };
 	const bool both = fwtable_chain(table, "approved") != NULL;
 	const bool reject = fwtable_chain(table, "refuse") != NULL;
 	char why[256];

@@ -88,7 +88,7 @@ static bool writes_destination(const struct nftnl_expr *e, uint32_t family)
 
 static bool is_harmless_target(const char *name)
 {
-	static const char *const harmless[] = {
+	static const char harmless[][12] = {
 		"MASQUERADE", "SNAT",	 "NETMAP",   "LOG",  "NFLOG", "MARK",
 		"CONNMARK",   "TCPMSS",	 "REJECT",   "DSCP", "TOS",   "CLASSIFY",
 		"TRACE",      "SECMARK", "CHECKSUM", "TTL",  "HL",

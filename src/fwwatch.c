@@ -20,7 +20,7 @@
 #define READ_AT_ONCE 1024      /* datagrams of one call; more is left for the next */
 
 static const struct {
-	const char *what;
+	char what[20];
 	bool removal;
 	uint16_t name; /* attribute with the name of the thing, or of where it stands; 0: none */
 } kinds[] = {
@@ -141,7 +141,7 @@ static bool take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf
 			continue;
 		if (type == NFT_MSG_NEWGEN)
 			found |= take_end(fw, nlh, ev);
-		else if (type < sizeof(kinds) / sizeof(kinds[0]) && kinds[type].what &&
+		else if (type < sizeof(kinds) / sizeof(kinds[0]) && *kinds[type].what &&
 			 nlh->nlmsg_pid != own_port && is_ours(nlh))
 			take_change(fw, nlh, type);
 	}

@@ -8,7 +8,7 @@
 #define MAX_LINES 65536
 #define LINE_ROOM 1024
 
-static const char *const paths[] = {
+static const char paths[][32] = {
 	"/tmp/dhcp.leases", /* OpenWrt's dnsmasq */
 	"/var/lib/misc/dnsmasq.leases",
 	"/var/lib/dnsmasq/dnsmasq.leases",

@@ -202,7 +202,7 @@ void nameservers_read_upstream(struct nameservers *ns, const char *run,
 		"dnsmasq/resolv.conf",
 	};
 	/* Debian's resolvconf; openresolv. */
-	static const char *const folders[] = { "resolvconf/interface", "resolvconf/interfaces" };
+	static const char folders[][22] = { "resolvconf/interface", "resolvconf/interfaces" };
 	char path[PATH_MAX];
 
 	/* First what is tied to a link. */

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -175,41 +176,36 @@ int privs_drop_to_read(void)
  * By name, so that what the library or the architecture lacks is passed over.
  * The twins of a call are those of other C libraries, of 32 bits, of later
  * versions: a C library takes EPERM for the answer, and does not try the next.
+ * One text: of a table of so many words most would be pointers.
  */
 /* clang-format off */
-static const char *const allowed[] = {
+static const char allowed[] =
 	/* files */
-	"access", "faccessat", "faccessat2", "open", "openat", "openat2", "close",
-	"close_range", "read", "readv", "pread64", "write", "writev", "pwrite64", "lseek",
-	"_llseek", "fcntl", "fcntl64", "flock", "dup", "dup2", "dup3", "stat", "stat64",
-	"lstat", "lstat64", "fstat", "fstat64", "newfstatat", "fstatat64", "statx", "readlink",
-	"readlinkat", "getdents", "getdents64", "getcwd", "umask", "mkdir", "mkdirat", "rmdir",
-	"unlink", "unlinkat", "rename", "renameat", "renameat2", "ftruncate", "ftruncate64",
-	"chmod", "fchmod", "fchmodat", "fchmodat2", "fsync", "fdatasync",
+	" access faccessat faccessat2 open openat openat2 close close_range read readv"
+	" pread64 write writev pwrite64 lseek _llseek fcntl fcntl64 flock dup dup2 dup3 stat"
+	" stat64 lstat lstat64 fstat fstat64 newfstatat fstatat64 statx readlink readlinkat"
+	" getdents getdents64 getcwd umask mkdir mkdirat rmdir unlink unlinkat rename"
+	" renameat renameat2 ftruncate ftruncate64 chmod fchmod fchmodat fchmodat2 fsync"
+	" fdatasync"
 	/* sockets; socket and socketpair are below */
-	"bind", "connect", "listen", "accept", "accept4", "getsockname", "getpeername",
-	"getsockopt", "setsockopt", "send", "sendto", "sendmsg", "sendmmsg", "recv", "recvfrom",
-	"recvmsg", "recvmmsg", "recvmmsg_time64", "shutdown",
+	" bind connect listen accept accept4 getsockname getpeername getsockopt setsockopt"
+	" send sendto sendmsg sendmmsg recv recvfrom recvmsg recvmmsg recvmmsg_time64"
+	" shutdown"
 	/* waiting */
-	"epoll_create1", "epoll_create", "epoll_ctl", "epoll_wait", "epoll_pwait",
-	"epoll_pwait2", "poll", "ppoll", "ppoll_time64", "select", "_newselect", "pselect6",
-	"pselect6_time64", "eventfd2", "inotify_add_watch", "signalfd4", "timerfd_create", "timerfd_settime",
-	"timerfd_settime64", "timerfd_gettime", "timerfd_gettime64", "nanosleep",
-	"clock_nanosleep", "clock_nanosleep_time64", "restart_syscall",
+	" epoll_create1 epoll_create epoll_ctl epoll_wait epoll_pwait epoll_pwait2 poll ppoll"
+	" ppoll_time64 select _newselect pselect6 pselect6_time64 eventfd2 inotify_add_watch"
+	" signalfd4 timerfd_create timerfd_settime timerfd_settime64 timerfd_gettime"
+	" timerfd_gettime64 nanosleep clock_nanosleep clock_nanosleep_time64 restart_syscall"
 	/* time, chance, who we are */
-	"clock_gettime", "clock_gettime64", "clock_getres", "clock_getres_time64",
-	"gettimeofday", "time", "getrandom", "getpid", "getppid", "gettid", "getuid",
-	"getuid32", "geteuid", "geteuid32", "getgid", "getgid32", "getegid", "getegid32",
-	"uname", "sysinfo", "getrlimit", "ugetrlimit", "getrusage", "sched_getaffinity",
-	"sched_yield", "getcpu",
+	" clock_gettime clock_gettime64 clock_getres clock_getres_time64 gettimeofday time"
+	" getrandom getpid getppid gettid getuid getuid32 geteuid geteuid32 getgid getgid32"
+	" getegid getegid32 uname sysinfo getrlimit ugetrlimit getrusage sched_getaffinity"
+	" sched_yield getcpu"
 	/* memory, with mmap and mprotect below; locks */
-	"brk", "munmap", "mremap", "madvise", "futex", "futex_time64", "set_robust_list",
-	"rseq",
+	" brk munmap mremap madvise futex futex_time64 set_robust_list rseq"
 	/* signals to us, and the end */
-	"rt_sigaction", "rt_sigprocmask", "rt_sigpending", "rt_sigtimedwait",
-	"rt_sigtimedwait_time64", "rt_sigsuspend", "rt_sigreturn", "sigreturn", "sigaltstack",
-	"exit", "exit_group",
-};
+	" rt_sigaction rt_sigprocmask rt_sigpending rt_sigtimedwait rt_sigtimedwait_time64"
+	" rt_sigsuspend rt_sigreturn sigreturn sigaltstack exit exit_group";
 /* clang-format on */
 
 /* What the libraries ask of terminals and links; FIONBIO for musl's sockets. */
@@ -279,10 +275,11 @@ static int allow_reading_limits(scmp_filter_ctx ctx)
 
 static int add_rules(scmp_filter_ctx ctx)
 {
-	int err = 0;
+	char name[32];
+	int err = 0, len;
 
-	for (size_t i = 0; !err && i < sizeof(allowed) / sizeof(allowed[0]); i++)
-		err = allow(ctx, allowed[i], 0, NULL);
+	for (const char *at = allowed; !err && sscanf(at, "%31s%n", name, &len) == 1; at += len)
+		err = allow(ctx, name, 0, NULL);
 	for (size_t i = 0; !err && i < sizeof(allowed_ioctls) / sizeof(allowed_ioctls[0]); i++)
 		err = allow_if(ctx, "ioctl", 1, UINT32_MAX, allowed_ioctls[i]);
 	err = err ? err : allow_sockets(ctx);

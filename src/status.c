@@ -35,7 +35,7 @@
 
 const char *guard_state_format(enum guard_state state)
 {
-	static const char *const names[] = {
+	static const char names[][8] = {
 		[GUARD_STATE_OFF] = "OFF",	   [GUARD_STATE_LOCKED] = "LOCKED",
 		[GUARD_STATE_GUARDED] = "GUARDED", [GUARD_STATE_STALE] = "STALE",
 		[GUARD_STATE_ALTERED] = "ALTERED",
@@ -72,7 +72,7 @@ const char *warning_code_format(enum warning_code code)
 
 const char *link_cover_format(enum link_cover cover)
 {
-	static const char *const names[] = {
+	static const char names[][10] = {
 		[LINK_COVER_COVERED] = "covered", [LINK_COVER_LOOPBACK] = "loopback",
 		[LINK_COVER_TUNNEL] = "tunnel",	  [LINK_COVER_INSIDE] = "inside",
 		[LINK_COVER_CARRIER] = "carrier", [LINK_COVER_NONE] = "uncovered",

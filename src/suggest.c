@@ -14,8 +14,8 @@
  * Kinds that only VPNs make.  PPP may be the provider's own line, PPPoE or a
  * modem; the other kinds of tunnels encrypt nothing.
  */
-static const char *const sure_kinds[] = { "tun",      "wireguard", "amneziawg", "ovpn",
-					  "ovpn-dco", "xfrm",	   "vti",	"vti6" };
+static const char sure_kinds[][10] = { "tun",	   "wireguard", "amneziawg", "ovpn",
+				       "ovpn-dco", "xfrm",	"vti",	     "vti6" };
 
 struct writing {
 	const struct survey *sv;
