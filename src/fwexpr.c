@@ -293,8 +293,10 @@ static void later_fragment6(struct fwexpr *fx)
 	compare_bits(fx, &bits_be, sizeof(bits_be), NFT_CMP_NEQ);
 }
 
-static void has_fragment6(struct fwexpr *fx, uint8_t present)
+static void has_fragment6(struct fwexpr *fx)
 {
+	const uint8_t present = 1;
+
 	fragment_header6(fx, 0, 1, NFT_EXTHDR_F_PRESENT);
 	cmp(fx, NFT_CMP_EQ, &present, sizeof(present));
 }
@@ -453,8 +455,11 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 	case MATCH_HAS_PORT4:
 		fragment_offset4(fx, NFT_CMP_EQ);
 		break;
-	case MATCH_HAS_PORT6:
-		has_fragment6(fx, 0);
+	case MATCH_NEXTHDR6:
+		nfproto(fx, AF_INET6);
+		payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct ip6_hdr, ip6_nxt), 1,
+			NFT_REG_1);
+		cmp(fx, NFT_CMP_EQ, &m->proto, sizeof(m->proto));
 		break;
 	case MATCH_LATER_FRAG4:
 		fragment_offset4(fx, NFT_CMP_NEQ);
@@ -466,7 +471,7 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 		ct_bit(fx, NFT_CT_STATE, CT_STATE_INVALID);
 		break;
 	case MATCH_FRAG6:
-		has_fragment6(fx, 1);
+		has_fragment6(fx);
 		break;
 	case MATCH_ANY_L4PROTO:
 		meta(fx, NFT_META_L4PROTO, NFT_REG_1);

@@ -80,12 +80,6 @@ static void add_frame6_chain(struct builder *b, const struct parts *parts)
 
 	rules_add_chain(b, "frame6", HOOK_NONE);
 	add_version_rule(b, AF_INET6);
-	for (size_t i = 0; i < 2; i++) {
-		/* @nh,48,8 17 @nh,336,16 != 53 @nh,336,16 != 853 accept */
-		r = rules_add(b, 1, VERDICT_ACCEPT, "another port");
-		rules_match_byte(r, next, odd_protos[i]);
-		rules_match_other_port(r, behind + 2);
-	}
 	/* @nh,48,8 != 17 @nh,48,8 != 6 ... accept */
 	r = rules_add(b, 1, VERDICT_ACCEPT, "another protocol");
 	rules_match_none_of(r, next, hiding, n);
@@ -149,7 +143,6 @@ static void add_frame_chain(struct builder *b)
 {
 	rules_add_chain(b, "frame", HOOK_NONE);
 	add_ah_rules(b);
-	rules_add_other_traffic(b, MATCH_HAS_PORT4);
 	/* meta protocol ip goto name_traffic; meta protocol ip6 goto frame6 */
 	rules_match(rules_add_goto(b, 1, "name_traffic", "the rest is looked at"), MATCH_FAMILY,
 		    AF_INET);
@@ -220,8 +213,9 @@ int ruleset_build_frames(enum family family, const struct policy *p, const struc
 		rules_add_chain(&b, "egress", HOOK_EGRESS);
 	else
 		rules_add_chain(&b, "forward", HOOK_FORWARD);
+	rules_add_other_traffic(&b);
 	/* goto frame */
-	rules_add_goto(&b, 11, "frame", "the same verdict for frames");
+	rules_add_goto(&b, 11, "frame", "the rest is looked at");
 	add_frame_chain(&b);
 	add_frame6_chain(&b, parts);
 	add_name_chain(&b, parts);

@@ -150,9 +150,7 @@ int ruleset_build(const struct policy *p, const struct pins *pins, enum fragment
 
 	b.err = ruleset_build_sets(FAMILY_INET, p, pins, NULL, rs->sets, &rs->sets_len);
 	rules_add_chain(&b, "postrouting", HOOK_POSTROUTING);
-	/* All that other packets ever meet. */
-	rules_add_other_traffic(&b, MATCH_HAS_PORT4);
-	rules_add_other_traffic(&b, MATCH_HAS_PORT6);
+	rules_add_other_traffic(&b);
 	/* jump name_traffic */
 	rules_add(&b, 1, VERDICT_JUMP, "the rest is looked at")->target = "name_traffic";
 	add_refusals(&b);

@@ -77,8 +77,10 @@ static void print_set(const struct set *set, FILE *out)
 	for (size_t i = 0; i < set->fields_len; i++)
 		fprintf(out, "%s%s", i ? " . " : "", fields[set->fields[i]].type);
 	fputc('\n', out);
+	if (set_size(set))
+		fprintf(out, "\t\tsize %u\n", set_size(set));
 	if (set->counts)
-		fprintf(out, "\t\tsize %u\n\t\tflags dynamic\n", RULESET_MAX_BLOCKED);
+		fputs("\t\tflags dynamic\n", out);
 	if (set->timed)
 		fputs("\t\tflags timeout\n", out);
 	for (size_t e = 0; e < set->elems_len; e++) {
@@ -117,7 +119,7 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 
 	/* Else nft would look for the type of a frame where a VLAN's tag may stand. */
 	if (rs->family == FAMILY_BRIDGE &&
-	    (m->kind == MATCH_HAS_PORT6 || m->kind == MATCH_LATER_FRAG6 || m->kind == MATCH_FRAG6))
+	    (m->kind == MATCH_LATER_FRAG6 || m->kind == MATCH_FRAG6))
 		fputs("meta protocol ip6 ", out);
 	switch (m->kind) {
 	case MATCH_DPORT:
@@ -128,7 +130,8 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		break;
 	case MATCH_OTHER_DPORT:
 		for (size_t i = 0; i < rs->ports_len; i++)
-			fprintf(out, "th dport != %u ", rs->ports[i]);
+			fprintf(out, "%s dport != %u ", m->proto ? proto_format(m->proto) : "th",
+				rs->ports[i]);
 		break;
 	case MATCH_NO_PORTS:
 		fputs("meta l4proto != udp meta l4proto != tcp ", out);
@@ -176,8 +179,8 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	case MATCH_HAS_PORT4:
 		fputs("ip frag-off & 8191 == 0 ", out);
 		break;
-	case MATCH_HAS_PORT6:
-		fputs("exthdr frag missing ", out);
+	case MATCH_NEXTHDR6:
+		fprintf(out, "ip6 nexthdr %s ", proto_format(m->proto));
 		break;
 	case MATCH_LATER_FRAG4:
 		fputs("ip frag-off & 8191 != 0 ", out);
@@ -311,12 +314,14 @@ static const char *hook_name(enum hook hook)
 	return "?";
 }
 
-static void print_rules(const struct ruleset *rs, const struct chain *chain, FILE *out)
+/* Each line behind `margin`. */
+static void print_rules(const struct ruleset *rs, const struct chain *chain, const char *margin,
+			FILE *out)
 {
 	for (size_t i = 0; i < chain->rules_len; i++) {
 		const struct rule *rule = &chain->rules[i];
 
-		fputs("\t\t", out);
+		fprintf(out, "\t%s\t", margin);
 		for (size_t k = 0; k < rule->matches_len; k++)
 			print_match(rs, &rule->matches[k], out);
 		if (rule->counted)
@@ -324,7 +329,7 @@ static void print_rules(const struct ruleset *rs, const struct chain *chain, FIL
 		print_verdict(rs, rule, out);
 		fprintf(out, " comment \"%s\"\n", rule->comment);
 	}
-	fputs("\t}\n", out);
+	fprintf(out, "\t%s}\n", margin);
 }
 
 static void print_chain(const struct ruleset *rs, const struct chain *chain, FILE *out)
@@ -334,7 +339,16 @@ static void print_chain(const struct ruleset *rs, const struct chain *chain, FIL
 		fprintf(out, "\t\ttype %s hook %s priority %d; policy accept;\n",
 			chain->hook == HOOK_DNAT || chain->hook == HOOK_SNAT ? "nat" : "filter",
 			hook_name(chain->hook), chain->priority);
-	print_rules(rs, chain, out);
+	print_rules(rs, chain, "", out);
+}
+
+static void print_device_chain(const struct ruleset *rs, const struct chain *chain,
+			       const char *name, const char *device, const char *margin, FILE *out)
+{
+	fprintf(out, "\t%schain %s {\n", margin, name);
+	fprintf(out, "\t%s\ttype filter hook egress device \"%s\" priority %d; policy accept;\n",
+		margin, device, chain->priority);
+	print_rules(rs, chain, margin, out);
 }
 
 static void print_device_chains(const struct ruleset *rs, const struct chain *chain, FILE *out)
@@ -342,15 +356,15 @@ static void print_device_chains(const struct ruleset *rs, const struct chain *ch
 	char name[RULESET_NAME], shown[IFNAMSIZ];
 
 	for (size_t i = 0; i < rs->devices_len; i++) {
-		fprintf(out, "%s\tchain %s {\n", i ? "\n" : "",
-			ruleset_device_chain(&rs->devices[i], name));
-		fprintf(out,
-			"\t\ttype filter hook egress device \"%s\" priority %d; policy accept;\n",
-			text_quotable(rs->devices[i].name, shown, sizeof(shown)), chain->priority);
-		print_rules(rs, chain, out);
+		fputs(i ? "\n" : "", out);
+		print_device_chain(rs, chain, ruleset_device_chain(&rs->devices[i], name),
+				   text_quotable(rs->devices[i].name, shown, sizeof(shown)), "",
+				   out);
 	}
-	if (!rs->devices_len)
-		fputs("\t# and a chain of hook egress for each link, which goes to frame\n", out);
+	if (rs->devices_len)
+		return;
+	fputs("\t# and for each link:\n", out);
+	print_device_chain(rs, chain, "egress_N", "LINK", "# ", out);
 }
 
 int ruleset_print(const struct ruleset *rs, FILE *out)

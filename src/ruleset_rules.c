@@ -131,7 +131,7 @@ struct rule *rules_match(struct rule *rule, enum match_kind kind, uint32_t value
 		m->reqid = value;
 	else if (kind == MATCH_FAMILY)
 		m->family = (sa_family_t)value;
-	else if (kind == MATCH_L4PROTO)
+	else if (kind == MATCH_L4PROTO || kind == MATCH_NEXTHDR6 || kind == MATCH_OTHER_DPORT)
 		m->proto = (uint8_t)value;
 	else
 		m->port = (uint16_t)value;
@@ -405,8 +405,8 @@ void rules_add_verdict_chain(struct builder *b, bool count)
 		      true);
 }
 
-/* th dport != 53 th dport != 853 VERDICT */
-struct rule *rules_add_other_port(struct builder *b, enum verdict verdict)
+/* A rule that does not look at the port yet. */
+static struct rule *add_port_rule(struct builder *b, enum verdict verdict)
 {
 	char ports[RULESET_TEXT] = "";
 	size_t at = 0;
@@ -414,23 +414,62 @@ struct rule *rules_add_other_port(struct builder *b, enum verdict verdict)
 	for (size_t i = 0; i < b->policy->ports_len; i++)
 		at += (size_t)snprintf(ports + at, sizeof(ports) - at, "%s%u", i ? "," : "",
 				       b->policy->ports[i]);
-	return rules_match(rules_add(b, 1, verdict, "any port but %s", ports), MATCH_OTHER_DPORT,
-			   0);
+	return rules_add(b, 1, verdict, "any port but %s", ports);
+}
+
+/* th dport != 53 th dport != 853 VERDICT */
+struct rule *rules_add_other_port(struct builder *b, enum verdict verdict)
+{
+	return rules_match(add_port_rule(b, verdict), MATCH_OTHER_DPORT, 0);
 }
 
 /*
- * A later fragment has to be told first: for a field of two bytes the kernel takes
- * whatever stands where the port would be (nft_payload_fast_eval()), and lets a
- * name's bytes pass.
+ * IPv4: a later fragment has to be told first: for a field of two bytes the kernel
+ * takes whatever stands where the port would be (nft_payload_fast_eval()), and lets
+ * a name's bytes pass.
  */
-void rules_add_other_traffic(struct builder *b, enum match_kind has_port)
+static void add_other_traffic4(struct builder *b)
 {
-	/* ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
-	/* exthdr frag missing th dport != 53 th dport != 853 accept */
-	struct rule *r = rules_add_other_port(b, VERDICT_ACCEPT);
+	/* [@nh,72,8 != 51] ip frag-off & 0x1fff == 0 th dport != 53 th dport != 853 accept */
+	struct rule *r = add_port_rule(b, VERDICT_ACCEPT);
 
-	r->matches[r->matches_len++] = r->matches[0];
-	r->matches[0] = (struct match){ .kind = has_port };
+	/* Authenticated frames are for those rules that know of `frames`. */
+	if (b->rs->family != FAMILY_INET)
+		rules_match_byte(r, AT_NH + 9, IPPROTO_AH)->differs = true;
+	rules_match(r, MATCH_HAS_PORT4, 0);
+	rules_match(r, MATCH_OTHER_DPORT, 0);
+}
+
+/*
+ * IPv6 without an extension header, so without a fragment: to have the kernel look
+ * for a fragment header takes longer than all the rest of the rule.
+ */
+static void add_other_traffic6(struct builder *b, uint8_t proto)
+{
+	struct rule *r = add_port_rule(b, VERDICT_ACCEPT);
+
+	if (b->rs->family == FAMILY_INET) {
+		/* ip6 nexthdr udp udp dport != 53 udp dport != 853 accept */
+		rules_match(r, MATCH_NEXTHDR6, proto);
+		rules_match(r, MATCH_OTHER_DPORT, proto);
+		return;
+	}
+	/* @nh,0,8 & 0xf0 == 0x60 @nh,48,8 17 @nh,336,16 != 53 ... meta protocol ip6 accept */
+	rules_match_byte(r, AT_NH, 0x60)->mask = 0xf0;
+	rules_match_byte(r, AT_NH + 6, proto);
+	rules_match_other_port(r, AT_NH + 42);
+	rules_match(r, MATCH_FAMILY, AF_INET6);
+}
+
+/*
+ * These stand at the hook itself, for a way to another chain costs as much as a
+ * rule; and depend on the ports alone, so that the hook's chain hardly changes.
+ */
+void rules_add_other_traffic(struct builder *b)
+{
+	add_other_traffic4(b);
+	add_other_traffic6(b, IPPROTO_UDP);
+	add_other_traffic6(b, IPPROTO_TCP);
 }
 
 /* meta l4proto udp goto verdict: other protocols have other things at the port's offset */

@@ -86,8 +86,8 @@ void rules_add_verdict_chain(struct builder *b, bool count);
 /* th dport != 53 th dport != 853 VERDICT */
 struct rule *rules_add_other_port(struct builder *b, enum verdict verdict);
 
-/* What can be seen to have a port, by MATCH_HAS_PORT4 or 6, and goes to another: accept. */
-void rules_add_other_traffic(struct builder *b, enum match_kind has_port);
+/* All that packets which are no name traffic ever meet, but for rare ones. */
+void rules_add_other_traffic(struct builder *b);
 
 /* meta l4proto udp goto verdict; the same for tcp */
 void rules_add_protocols(struct builder *b);

@@ -5,8 +5,14 @@
 #include "tables.h"
 
 #define POLICY		"tunnel = wg0\nports = 53\nresolver = 10.0.0.7@53 via br0\n"
-#define RULE(of)	"netdev: rule \"S11 the same verdict for frames\" of chain " of "\n"
-#define ADD(name, link) "netdev: chain " name " of link " link "\n" RULE(name)
+/* The rules of a chain at a hook, all of them. */
+#define RULE(table, text, of) table ": rule \"" text "\" of chain " of "\n"
+#define RULES(table, of)                                        \
+	RULE(table, "S1 any port but 53", of)                   \
+	RULE(table, "S1 any port but 53", of)                   \
+	RULE(table, "S1 any port but 53", of)                   \
+	RULE(table, "S11 the rest is looked at", of)
+#define ADD(name, link) "netdev: chain " name " of link " link "\n" RULES("netdev", name)
 #define REMOVE(name)	"netdev: rules of chain " name "\nnetdev: removal of chain " name "\n"
 /* Both tables know which links are below br0. */
 #define ELEMS(what)                                        \

@@ -283,8 +283,6 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 		return !frag_off4(r);
 	case MATCH_LATER_FRAG4:
 		return frag_off4(r) > 0;
-	case MATCH_HAS_PORT6:
-		return ip6 && !has_frag6(r, &later);
 	case MATCH_FRAG6:
 		return ip6 && has_frag6(r, &later);
 	case MATCH_LATER_FRAG6:
@@ -310,6 +308,7 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 	case MATCH_IPSEC:
 	case MATCH_SPORT:
 	case MATCH_IIFNAME:
+	case MATCH_NEXTHDR6:
 	case MATCH_LOCAL:
 	case MATCH_CT_DNAT:
 		fail_msg("of table inet only");
@@ -353,7 +352,7 @@ static inline const struct rule *find_drop_or_stamp(const struct ruleset *rs, co
 	const struct rule *end;
 
 	*ret_stamped = f->stamped;
-	end = run_chain(&r, "frame");
+	end = run_chain(&r, rs->family == FAMILY_NETDEV ? "egress" : "forward");
 	return end && end->verdict == VERDICT_DROP ? end : NULL;
 }
 

@@ -93,9 +93,8 @@ static void test_chains(void **state)
 {
 	static const char anew[] = REMOVE("egress_2") ADD("egress_2", "eth0");
 	static const char forward[] =
-		"bridge: rules of chain forward\n"
-		"bridge: rule \"S11 the same verdict for frames\" of chain forward\n";
-	static const char refill[] = "netdev: rules of chain egress_2\n" RULE("egress_2");
+		"bridge: rules of chain forward\n" RULES("bridge", "forward");
+	static const char refill[] = "netdev: rules of chain egress_2\n" RULES("netdev", "egress_2");
 	static const struct {
 		const char *what;
 		void (*spoil)(struct fwtables *have);

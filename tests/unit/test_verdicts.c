@@ -69,8 +69,8 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 		return p->proto != IPPROTO_UDP && p->proto != IPPROTO_TCP;
 	case MATCH_HAS_PORT4:
 		return !p->later_fragment && p->addr.family == AF_INET;
-	case MATCH_HAS_PORT6:
-		return !p->later_fragment && p->addr.family == AF_INET6;
+	case MATCH_NEXTHDR6:
+		return !p->later_fragment && p->addr.family == AF_INET6 && p->proto == m->proto;
 	case MATCH_L4PROTO:
 		return p->proto == m->proto;
 	case MATCH_FAMILY:
