@@ -1,12 +1,13 @@
 """What a packet costs that leaves the host or passes it.
 
-For each variant a place of its own; in each round, in an order of its own, each
-is put in force, shown to be, measured on all paths, and removed. "nothing again"
-is the same as "nothing": how far its cost is from none is what the method
-cannot tell apart.
+Each round makes a place anew, in which all variants have their turn, in an order
+of its own: each is put in force, shown to be, measured on all paths, and
+removed. (Where the kernel happens to put links and sockets is worth as much as
+an empty chain: two places differ by that in all rounds alike.) "nothing again" is
+the same as "nothing": how far its cost is from none is what the method cannot
+tell apart.
 """
 
-import contextlib
 import os
 import statistics
 import subprocess
@@ -18,12 +19,12 @@ import report
 from place import MARK, OUTSIDE, PATHS, PORT, TUNNEL, Place
 from variants import VARIANTS
 
-CHUNKS, CHUNK = 16, 1000  # packets of a path in a round
+CHUNKS, CHUNK = 8, 1000  # packets of a path in a round
 DNS_PATHS = ["local4", "forwarded4"]
 DNS_CHUNKS, DNS_CHUNK = 8, 200
-TCP_BYTES, TCP_SECONDS = "192M", 60
-TCP_PATHS = ["local", "forwarded"]
-TCP_SHARE = 3  # one round in so many has TCP as well
+TCP_BYTES = "192M"
+TCP_TO = {"4": "192.0.2.1", "6": "2001:db8:2::1"}
+TCP_SHARE = 5  # one round in so many has TCP as well
 ALL = "all four"  # their mean
 BASE, UNIT = "nothing", "empty chain"
 
@@ -88,8 +89,8 @@ def best(costs):
 
 
 def is_listening(namespace):
-    """Does anybody here on iperf3's port."""
-    with namespace.inside(), open("/proc/thread-self/net/tcp",
+    """Does anybody here on iperf3's port, which is IPv6's socket for both."""
+    with namespace.inside(), open("/proc/thread-self/net/tcp6",
                                   encoding="ascii") as file:
         return any(line.split()[1].endswith(":1451")
                    and line.split()[3] == "0A" for line in file)
@@ -98,20 +99,19 @@ def is_listening(namespace):
 def measure_tcp(name, variant, samples, number):
     """iperf3 to the far side, and the CPU time of both its ends."""
     place = variant.place
-    for path in TCP_PATHS:
-        origin = place.lan if path == "forwarded" else place.host
+    for path in PATHS:
         with place.isp.inside():
             server = subprocess.Popen(
-                ["iperf3", "-s", "-1", "-B", "192.0.2.1"], stdin=subprocess.DEVNULL,
+                ["iperf3", "-s", "-1"], stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
             netns.wait_until(lambda: is_listening(place.isp),
                              "iperf3's server listens")
-            with origin.inside():
+            with place.origin(path).inside():
                 client = subprocess.Popen(
-                    ["iperf3", "-c", "192.0.2.1", "-n", TCP_BYTES, "--connect-timeout",
-                     "5000"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT)
+                    ["iperf3", "-c", TCP_TO[path[-1]], "-n", TCP_BYTES,
+                     "--connect-timeout", "5000"], stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             said = client.stdout.read()
             _, status, ours = os.wait4(client.pid, 0)
             client.returncode = os.waitstatus_to_exitcode(status)
@@ -129,30 +129,42 @@ def measure_tcp(name, variant, samples, number):
             used.ru_utime + used.ru_stime for used in (ours, theirs)))
 
 
+def find_available(samples):
+    """Names of the variants that can be here; why others cannot is noted."""
+    found = []
+    for name, make in VARIANTS.items():
+        with Place("p") as place:
+            reason = make(place).reason()
+        if reason:
+            samples.notes.append(f"{name}: {reason}")
+        else:
+            found.append(name)
+    return found
+
+
+def measure_round(place, names, samples, number):
+    variants = {name: VARIANTS[name](place) for name in samples.shuffled(names)}
+    # What stays behind of one is to meet no other.
+    for name in sorted(variants, key=lambda one: variants[one].stays):
+        variant = variants[name]
+        variant.install()
+        check_in_force(name, variant)
+        measure_udp(name, variant, samples, number)
+        measure_dns(name, variant, samples, number)
+        if number % TCP_SHARE == 0 and name != "wg-quick rule":
+            measure_tcp(name, variant, samples, number)
+        variant.remove()
+
+
 def measure(rounds):
     samples = report.Samples("packet", rounds)
-    with contextlib.ExitStack() as stack:
-        here = {}
-        for n, (name, make) in enumerate(VARIANTS.items()):
-            variant = make(stack.enter_context(Place(f"p{n}")))
-            reason = variant.reason()
-            if reason:
-                samples.notes.append(f"{name}: {reason}")
-            else:
-                here[name] = variant
-        for number in range(rounds):
-            for name in samples.shuffled(here):
-                variant = here[name]
-                variant.install()
-                check_in_force(name, variant)
-                measure_udp(name, variant, samples, number)
-                measure_dns(name, variant, samples, number)
-                if number % TCP_SHARE == 0 and name != "wg-quick rule":
-                    measure_tcp(name, variant, samples, number)
-                variant.remove()
-        samples.notes.append("wg-quick rule: guards what is local only, and "
-                             "lets out there what carries the VPN's mark only: "
-                             "no TCP beside the tunnel")
+    names = find_available(samples)
+    for number in range(rounds):
+        with Place("p") as place:
+            measure_round(place, names, samples, number)
+    samples.notes.append("wg-quick rule: guards what is local only, and lets out "
+                         "there what carries the VPN's mark only: no TCP beside "
+                         "the tunnel")
     return samples
 
 
@@ -178,7 +190,7 @@ def run(rounds, out, about):
                     tables["dns"].append(
                         {"row": name, "column": column, "unit": "ns",
                          **samples.summary(name, column, "ns")})
-        for path in TCP_PATHS:
+        for path in PATHS:
             found = samples.ratio(name, BASE, f"TCP {path}", "cpu_s")
             if found:
                 tables["tcp"].append({"row": name, "column": path, **found})
@@ -217,20 +229,21 @@ def show(samples, tables, seconds):
         [[row, *(report.with_range(pick(tables["dns"], row, column), "{:.0f}")
                  for column in columns)] for row in rows(tables["dns"])])
     report.print_table(
-        f"TCP in bulk, iperf3 of {TCP_BYTES} over IPv4: CPU time of both ends, "
-        "to that with nothing", ["", *TCP_PATHS],
+        f"TCP in bulk, iperf3 of {TCP_BYTES}: CPU time of both ends, to that with "
+        "nothing", ["", *PATHS],
         [[row, *(report.with_range(pick(tables["tcp"], row, path))
-                 for path in TCP_PATHS)] for row in rows(tables["tcp"])])
+                 for path in PATHS)] for row in rows(tables["tcp"])])
     for note in samples.notes:
         print(f"  {note}")
 
 
 def draw(out, tables):
-    plot.bars(
-        f"{out}/packet.svg", "What a packet that is not DNS pays",
-        "added CPU time; 1 = what one empty nftables chain adds",
-        [row for row in rows(tables["ratio"]) if row != "nothing again"],
-        {path: {line["row"]: (line["ratio"], line["low"], line["high"])
-                for line in tables["ratio"]
-                if line["column"] == path and line["row"] != "nothing again"}
-         for path in (*PATHS, ALL)})
+    shown = [line for line in tables["ratio"] if line["row"] != "nothing again"]
+    for name, columns in (("packet", [ALL]), ("packet-paths", PATHS)):
+        plot.bars(
+            f"{out}/{name}.svg", "What a packet that is not DNS pays",
+            "added CPU time; 1 = what one empty nftables chain adds",
+            rows(shown), {path: {
+                line["row"]: (line["ratio"], line["low"], line["high"])
+                for line in shown if line["column"] == path}
+                for path in columns})

@@ -18,24 +18,34 @@ def _save(figure, path):
     pyplot.close(figure)
 
 
-def bars(path, title, label, groups, series):
-    """Horizontal bars: series {name: {group: (middle, low, high)}}."""
+def bars(path, title, label, groups, series, form="%.2f", log=False):
+    """Horizontal bars: series {name: {group: (middle, low, high)}}; a single
+    series has its figures beside them, and our own in colour."""
     figure, axes = pyplot.subplots(
         figsize=(7, 0.8 + 0.16 * len(groups) * (len(series) + 1)))
     height = 0.8 / len(series)
     for n, (name, values) in enumerate(series.items()):
         here = [(groups.index(group) + n * height, value)
                 for group, value in values.items()]
-        axes.barh([y for y, _ in here], [value[0] for _, value in here],
-                  height, label=name,
-                  xerr=[[max(value[0] - value[1], 0) for _, value in here],
-                        [max(value[2] - value[0], 0) for _, value in here]],
-                  error_kw={"elinewidth": 0.8})
+        drawn = axes.barh([y for y, _ in here], [value[0] for _, value in here],
+                          height, label=name,
+                          xerr=[[max(value[0] - value[1], 0)
+                                 for _, value in here],
+                                [max(value[2] - value[0], 0)
+                                 for _, value in here]],
+                          error_kw={"elinewidth": 0.8})
+    if len(series) == 1:
+        axes.bar_label(drawn, fmt=form, padding=4)
+        for (group, _), bar in zip(values.items(), drawn, strict=True):
+            bar.set_color("C0" if group.startswith("leakguard") else "0.65")
+    else:
+        axes.legend(frameon=False, fontsize=8)
+    if log:
+        axes.set_xscale("symlog", linthresh=1)  # from 0 on
     axes.set_yticks([n + 0.4 - height / 2 for n in range(len(groups))], groups)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.set_title(title, loc="left")
-    axes.legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import netns
+import plot
 import report
 from guard import Guard
 from packet import NotInForce, expect, pick, rows
@@ -179,6 +180,11 @@ def run(rounds, out, about):
                                    "most": max(samples.series(
                                        name, column, one).values())})
     report.write(out, samples, tables, about)
+    shown = [line for line in tables["out"] if line["row"] != "nobody"]
+    plot.bars(f"{out}/repair.svg", "After somebody flushed all rules",
+              "packets that got out, of a sender at full speed", rows(shown),
+              {"out": {line["row"]: (line["median"], line["low"], line["high"])
+                       for line in shown}}, form="%.0f", log=True)
     report.print_table(
         f"After a foreign flush of all rules, {rounds} rounds "
         f"({time.monotonic() - started:.0f} s)",

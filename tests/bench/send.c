@@ -93,8 +93,8 @@ static void send_chunk(struct target *t, unsigned int packets)
 			packets -= (unsigned int)n;
 			continue;
 		}
-		/* Of one before this: a reject's answer. */
-		if (errno == ECONNREFUSED || errno == EACCES)
+		/* Of one before this: a reject's answer, by kind and family. */
+		if (errno == ECONNREFUSED || errno == EACCES || errno == EHOSTUNREACH)
 			continue;
 		if (errno != EPERM)
 			die(t->text);

@@ -6,6 +6,7 @@
 import pytest
 
 import packet
+import publish
 import report
 from place import PATHS, PORT, Place
 from variants import EMPTY, VARIANTS, Nft, sequential
@@ -73,6 +74,20 @@ def test_what_drops_other_packets_is_refused(place, installed):
         packet.measure_udp("60 rules", variant, report.Samples("packet", 1), 0)
 
 
+def test_what_stays_comes_last(place, monkeypatch):
+    met = []
+    monkeypatch.setattr(packet, "check_in_force",
+                        lambda name, variant: met.append(name))
+    for part in ("udp", "dns", "tcp"):
+        monkeypatch.setattr(packet, f"measure_{part}", lambda *_: None)
+    samples = report.Samples("packet", 9)
+    names = [name for name in VARIANTS
+             if name.startswith("iptables") or name == "nothing"]
+    for number in range(3):
+        packet.measure_round(place, names, samples, number)
+    assert met[2::3] == ["iptables-legacy"] * 3
+
+
 def test_ratio_of_what_is_added():
     """Paired by round: what a round adds to all is not in the ratio."""
     samples = report.Samples("packet", 9)
@@ -84,3 +99,28 @@ def test_ratio_of_what_is_added():
     assert samples.summary("ours", "local4", "ns")["median"] == 315
     assert samples.summary("theirs", "local4", "ns") is None
     assert samples.ratio("theirs", "empty", "local4", "ns") is None
+
+
+def test_published_figures_are_checked(tmp_path, monkeypatch):
+    shown = {"leakguard inet": 1.5, "60 rules": 9.25}
+    lines = [{"row": row, "column": column, "ratio": ratio, "low": ratio,
+              "high": ratio} for row, ratio in
+             {"nothing again": 0.02, "empty chain": 1.0, **shown}.items()
+             for column in (*PATHS, packet.ALL)]
+    monkeypatch.setattr(publish, "TOP", tmp_path)
+    monkeypatch.setattr(publish, "OUT", tmp_path)
+    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    monkeypatch.setattr(publish, "SVG", tmp_path / "plot.svg")
+    samples = report.Samples("packet", 3)
+    report.write(tmp_path, samples, {"ratio": lines}, report.machine())
+    packet.draw(tmp_path, {"ratio": lines})
+    start, end = publish.MARKS
+    publish.README.write_text(f"# Figures\n{start}\nold\n{end}\nrest\n")
+    publish.publish()
+    publish.check()
+    text = publish.README.read_text()
+    assert "old" not in text and text.endswith(f"{end}\nrest\n")
+    assert "| 60 rules | 9.25 | 9.25 | 9.25 | 9.25 | 9.25 |" in text
+    publish.README.write_text(text.replace("9.25", "9.26"))
+    with pytest.raises(SystemExit, match="9.26"):
+        publish.check()

@@ -58,10 +58,10 @@ def sequential(conntrack):
 
 
 class Variant:
-    """A way of guarding in a place of its own: what stays behind of one (a
-    legacy table's hooks, connection tracking) is no other's."""
+    """A way of guarding, in a place that others were in force in before."""
 
     guards = PATHS
+    stays = False  # something of it is left when it is removed
 
     def __init__(self, place):
         self.place = place
@@ -104,13 +104,14 @@ class Nft(Variant):
 
 
 class Leakguard(Variant):
-    def __init__(self, place, frames):
+    def __init__(self, place, frames, action="drop"):
         super().__init__(place)
-        self.guard, self.frames = Guard(place, namespace=place.host), frames
+        self.guard = Guard(place, namespace=place.host)
+        self.options = ["--frames", frames, "--action", action]
 
     def install(self):
         self.run(self.guard.command("enable", "--no-watch", "--tunnel", "tun0",
-                                    "--frames", self.frames))
+                                    *self.options))
 
     def remove(self):
         self.run(self.guard.command("disable"))
@@ -120,6 +121,8 @@ class Iptables(Variant):
     def __init__(self, place, kind, text, guards=None):
         super().__init__(place)
         self.kind, self.text = kind, text
+        # A legacy table's hooks are there until the namespace goes.
+        self.stays = kind == "legacy"
         if guards is not None:
             self.guards = guards
 
@@ -151,7 +154,9 @@ VARIANTS = {
     "nothing again": Nothing,
     "empty chain": lambda place: Nft(place, EMPTY, guards=[]),
     "leakguard inet": lambda place: Leakguard(place, "off"),
+    "leakguard inet, reject": lambda place: Leakguard(place, "off", "reject"),
     "leakguard inet, frames": lambda place: Leakguard(place, "require"),
+    "leakguard inet, frames strict": lambda place: Leakguard(place, "strict"),
     "iptables-nft": lambda place: Iptables(place, "nft", IPTABLES),
     "iptables-legacy": lambda place: Iptables(place, "legacy", IPTABLES),
     "wg-quick rule": lambda place: Iptables(place, "nft", WG_QUICK, LOCAL),
