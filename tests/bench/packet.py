@@ -24,7 +24,7 @@ DNS_PATHS = ["local4", "forwarded4"]
 DNS_CHUNKS, DNS_CHUNK = 8, 200
 TCP_BYTES = "192M"
 TCP_TO = {"4": "192.0.2.1", "6": "2001:db8:2::1"}
-TCP_SHARE = 5  # one round in so many has TCP as well
+TCP_SHARE = 10  # one round in so many has TCP as well
 ALL = "all four"  # their mean
 BASE, UNIT = "nothing", "empty chain"
 
