@@ -46,7 +46,11 @@ HARDEN	    = -fPIE -fstack-protector$(if $(SMALL),,-strong)
 # Who knows his own adds LDFLAGS=-Wl,-z,pack-relative-relocs.)
 COLLECT	    = -ffunction-sections -fdata-sections
 SHRINK	    = $(if $(SMALL),-flto=auto -fno-plt -fno-asynchronous-unwind-tables \
-	      -fno-unwind-tables)
+	      -fno-unwind-tables $(TIGHTER))
+# What gcc still spends room on, for speed; clang does not know them.
+TIGHTER	    = $(eval TIGHTER := $$(shell for f in -fno-move-loop-invariants -fno-caller-saves \
+	      -fno-thread-jumps; do $(CC) -Werror $$$$f -E -x c /dev/null >/dev/null 2>&1 && \
+	      echo $$$$f; done))$(TIGHTER)
 SHRINK_LD   = $(if $(SMALL),-Wl$(,)-z$(,)noseparate-code -Wl$(,)--build-id=none)
 SANITIZE    = $(if $(SAN),-fsanitize=address$(,)undefined -fno-sanitize-recover=all \
 	      -fno-omit-frame-pointer)
