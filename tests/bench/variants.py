@@ -159,7 +159,8 @@ VARIANTS = {
     "leakguard inet, frames strict": lambda place: Leakguard(place, "strict"),
     "iptables-nft": lambda place: Iptables(place, "nft", IPTABLES),
     "iptables-legacy": lambda place: Iptables(place, "legacy", IPTABLES),
-    "wg-quick rule": lambda place: Iptables(place, "nft", WG_QUICK, LOCAL),
+    "wg-quick rule, local only":
+        lambda place: Iptables(place, "nft", WG_QUICK, LOCAL),
     "60 rules": lambda place: Nft(place, sequential(False)),
     "60 rules, ct": lambda place: Nft(place, sequential(True)),
 }
