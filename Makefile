@@ -78,7 +78,7 @@ SRC	= $(wildcard src/*.c)
 MAIN	= src/main.c
 TOOL	= src/gendoc.c
 # Of a part that is left out, the files that are its own; the linker takes the rest.
-OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers
+OWN_suggest = cmd_suggest suggest survey wireguard sockread nameservers check_file
 OWN_json    = cmd_json cmd_monitor_json json_add
 OWN_prometheus = cmd_prometheus
 OWN_check   = cmd_check cmd_check_json cmd_check_print check_run check_survey check_plan check_judge \

@@ -1,6 +1,5 @@
 #include "check_leases.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -9,10 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "check_file.h"
 #include "nameservers.h"
 #include "text.h"
 
-#define MAX_FILES  64 /* of a folder */
 #define MAX_BYTES  (1 << 18)
 #define SEPARATORS " \t\r,;"
 
@@ -68,28 +67,20 @@ static void read_file(struct nameservers *ns, const char *path)
 	free(text);
 }
 
-static void read_folder(struct nameservers *ns, const char *folder)
-{
-	DIR *const dir = opendir(folder);
-	const struct dirent *entry;
-	char path[PATH_MAX];
-
-	for (int n = 0; dir && n < MAX_FILES && (entry = readdir(dir)); n++)
-		if (*entry->d_name != '.' && snprintf(path, sizeof(path), "%s/%s", folder,
-						      entry->d_name) < (int)sizeof(path))
-			read_file(ns, path);
-	if (dir)
-		closedir(dir);
-}
-
 void check_leases_read(struct nameservers *ns, const char *root)
 {
 	static const char folders[][26] = { "/run/systemd/netif/leases", "/var/lib/dhcp",
 					    "/var/lib/dhclient", "/var/lib/NetworkManager" };
-	char folder[PATH_MAX];
+	struct check_dir dir = { .len = 0 };
+	char path[PATH_MAX];
 
-	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
-		if (snprintf(folder, sizeof(folder), "%s%s", root, folders[i]) <
-		    (int)sizeof(folder))
-			read_folder(ns, folder);
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+		if (check_dir_read(root, folders[i], "", &dir))
+			continue;
+		for (size_t k = 0; k < dir.len; k++)
+			if (snprintf(path, sizeof(path), "%s%s/%s", root, folders[i],
+				     dir.names[k]) < PATH_MAX)
+				read_file(ns, path);
+		check_dir_fini(&dir);
+	}
 }

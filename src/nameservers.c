@@ -1,18 +1,13 @@
 #include "nameservers.h"
 
-#include <dirent.h>
-#include <fcntl.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "netstate.h"
 
-#define MAX_ENTRIES 256 /* of a directory */
-#define BLANKS	    " \t\r"
+#define BLANKS " \t\r"
 
 static struct nameservers_file *file_of(struct nameservers *ns, const char *path)
 {
@@ -112,55 +107,20 @@ static void take_link_line(struct nameservers *ns, char *line, const char *link,
 		take_word(ns, word, link, path);
 }
 
-/* The whole file as one text for free(3), NULs and all; or NULL. */
-static char *read_text(struct nameservers *ns, const char *path, size_t *ret_len)
-{
-	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	struct nameservers_file *f;
-	struct stat st;
-	size_t len = 0;
-	ssize_t got = 1;
-	char *text;
-
-	if (fd < 0)
-		return NULL;
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
-		f = file_of(ns, path);
-		if (f)
-			f->irregular = true;
-		close(fd);
-		return NULL;
-	}
-	text = malloc(NAMESERVERS_BYTES + 1);
-	while (text && len < NAMESERVERS_BYTES && got > 0) {
-		got = read(fd, text + len, NAMESERVERS_BYTES - len);
-		if (got > 0)
-			len += (size_t)got;
-	}
-	if (text && len == NAMESERVERS_BYTES && read(fd, &(char){ 0 }, 1) == 1) {
-		f = file_of(ns, path);
-		if (f)
-			f->cut = true;
-		/* Half an address may be another one. */
-		while (len && text[len - 1] != '\n')
-			len--;
-	}
-	close(fd);
-	if (text)
-		text[len] = '\0';
-	*ret_len = len;
-	return text;
-}
-
 static void read_file(struct nameservers *ns, const char *path, const char *link)
 {
-	size_t len = 0;
-	char *const text = read_text(ns, path, &len);
+	struct check_file file = { .len = 0 };
+	const int err = check_file_read("", path, &file);
+	struct nameservers_file *f = err == -EINVAL || file.cut ? file_of(ns, path) : NULL;
 
+	if (f) {
+		f->irregular = err == -EINVAL;
+		f->cut = file.cut;
+	}
 	/* What is behind a NUL in a line is not looked at. */
-	for (char *line = text; text && line < text + len;) {
-		char *const newline = memchr(line, '\n', (size_t)(text + len - line));
-		char *const end = newline ?: text + len;
+	for (char *line = file.text; line && line < file.text + file.len;) {
+		char *const end = memchr(line, '\n', (size_t)(file.text + file.len - line)) ?:
+					  file.text + file.len;
 
 		*end = '\0';
 		if (link)
@@ -169,7 +129,7 @@ static void read_file(struct nameservers *ns, const char *path, const char *link
 			take_line(ns, line, path);
 		line = end + 1;
 	}
-	free(text);
+	check_file_fini(&file);
 }
 
 void nameservers_read(struct nameservers *ns, const char *path)
@@ -180,17 +140,15 @@ void nameservers_read(struct nameservers *ns, const char *path)
 /* One file for each link and program, of resolvconf and openresolv. */
 static void read_folder(struct nameservers *ns, const char *folder)
 {
-	DIR *const dir = opendir(folder);
-	const struct dirent *entry;
+	struct check_dir dir = { .len = 0 };
 	char path[PATH_MAX];
 
-	for (int i = 0; dir && i < MAX_ENTRIES && (entry = readdir(dir)); i++) {
-		if (*entry->d_name != '.' &&
-		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < PATH_MAX)
+	if (check_dir_read("", folder, "", &dir))
+		return;
+	for (size_t i = 0; i < dir.len; i++)
+		if (snprintf(path, sizeof(path), "%s/%s", folder, dir.names[i]) < PATH_MAX)
 			read_file(ns, path, NULL);
-	}
-	if (dir)
-		closedir(dir);
+	check_dir_fini(&dir);
 }
 
 void nameservers_read_upstream(struct nameservers *ns, const char *run,

@@ -9,11 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "check_file.h"
 #include "text.h"
 
 #define NAMESERVERS_MAX	  64
-#define NAMESERVERS_FILES 24	    /* that are named with what was wrong in them */
-#define NAMESERVERS_BYTES (1 << 20) /* of one file; the rest is not read */
+#define NAMESERVERS_FILES 24		   /* that are named with what was wrong in them */
+#define NAMESERVERS_BYTES CHECK_FILE_BYTES /* of one file; the rest is not read */
 #define NAMESERVERS_PATH  96
 
 struct nameserver {
