@@ -1,6 +1,7 @@
 #include "fwdecode.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -216,20 +217,40 @@ static void read_redirect(struct policy *p, const char *comment)
 	(void)policy_add_redirect(p, &r);
 }
 
+/* As fwrule_format() writes NFTA_LIMIT_RATE, NFTA_LOG_GROUP and NFT_META_RTCLASSID. */
+#define LIMIT_WORDS "[limit b="
+#define LOG_WORDS   "[log b="
+#define ROUTE_WORDS "[meta b=00000001 c=0000000d]"
+
+/* Of so many bytes; those at its end that are zero are not in the text. */
+static uint64_t read_number(const char *text, size_t bytes)
+{
+	uint64_t number = 0;
+	unsigned int byte;
+
+	for (size_t i = 0; i < bytes; i++) {
+		number <<= 8;
+		if (isxdigit((unsigned char)*text) && sscanf(text, "%2x", &byte) == 1) {
+			number |= byte;
+			text += 2;
+		}
+	}
+	return number;
+}
+
 /* Ports, tunnel prefixes and the log stand in rules alone; their text carries them. */
 static void read_comment(struct policy *p, const char *rule)
 {
 	struct tunnel t = { .prefix = true };
 	const char *comment = strrchr(rule, ']');
-	uint32_t rate, group;
+	const char *log = strstr(rule, LOG_WORDS);
 	char name[IFNAMSIZ + 1];
 
 	if (!comment)
 		return;
-	if (sscanf(rule, "[limit rate %6u/second %*[^[][log prefix leakguard S7  group %5u", &rate,
-		   &group) == 2) {
-		p->log_rate = rate;
-		p->log_group = group;
+	if (!strncmp(rule, LIMIT_WORDS, strlen(LIMIT_WORDS)) && log) {
+		p->log_rate = (uint32_t)read_number(rule + strlen(LIMIT_WORDS), 8);
+		p->log_group = (uint32_t)read_number(log + strlen(LOG_WORDS), 2);
 	}
 	if (!strncmp(comment, PORTS_COMMENT, strlen(PORTS_COMMENT)))
 		read_ports(p, comment + strlen(PORTS_COMMENT));
@@ -336,6 +357,6 @@ struct parts fwdecode_parts(const struct fwtables *tables)
 		.fragments = how == FRAGMENTS_DROP ? FRAGMENTS_AUTO : how,
 		.egress = netdev->present ? PART_HAS : PART_UNKNOWN,
 		.bridge = tables->of[FAMILY_BRIDGE].present ? PART_HAS : PART_UNKNOWN,
-		.route = has_words(netdev, "fragment", "rtclassid") ? PART_HAS : PART_UNKNOWN,
+		.route = has_words(netdev, "fragment", ROUTE_WORDS) ? PART_HAS : PART_UNKNOWN,
 	};
 }

@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <libnftnl/rule.h>
 #include <linux/netfilter.h>
 
-#include "fwexpr.h"
 #include "fwread.h"
+#include "fwrule.h"
 #include "fwtxn.h"
 
 void diff_fini(struct diff *d)
@@ -183,14 +182,9 @@ static int compare_rules(const struct diff *d, const struct fwchain *have, const
 {
 	*ret_same = have->rules_len == want->rules_len;
 	for (size_t i = 0; *ret_same && i < want->rules_len; i++) {
-		struct nftnl_rule *rule;
 		char *text;
-		int err = fwexpr_build_rule(RULESET_TABLE, d->want, want, &want->rules[i], &rule);
+		int err = fwrule_expect(d->want, want, &want->rules[i], &text);
 
-		if (err)
-			return err;
-		err = fwexpr_format_rule(rule, &text);
-		nftnl_rule_free(rule);
 		if (err)
 			return err;
 		*ret_same = !strcmp(text, have->rules[i]);

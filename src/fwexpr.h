@@ -28,13 +28,6 @@ uint8_t fwexpr_family(enum family family);
 int fwexpr_build_rule(const char *table, const struct ruleset *rs, const struct chain *chain,
 		      const struct rule *rule, struct nftnl_rule **ret_rule);
 
-/*
- * A rule as text to compare: each expression as libnftnl prints it, then the
- * comment.  Two rules of the same text do the same.  0 and a string for
- * free(3), or -ENOMEM.
- */
-int fwexpr_format_rule(const struct nftnl_rule *rule, char **ret_text);
-
 /* The comment of a rule, or "" (never NULL); points into the rule. */
 const char *fwexpr_comment(const struct nftnl_rule *rule);
 

@@ -2,12 +2,10 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <stdio.h> /* libnftnl/expr.h uses FILE */
 #include <stdlib.h>
 #include <string.h>
 
 #include <libmnl/libmnl.h>
-#include <libnftnl/rule.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -15,6 +13,7 @@
 #include "clock.h"
 #include "fwattr.h"
 #include "fwexpr.h"
+#include "fwrule.h"
 #include "fwsock.h"
 #include "ruleset.h"
 #include "ruleset_sets.h"
@@ -145,10 +144,8 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 	struct reading *rd = data;
 	const char *name = fwattr_str(fwattr_find(nlh, NFTA_RULE_CHAIN));
 	struct fwtable *table = find_table(rd, nlh, RULESET_TABLE);
-	struct nftnl_rule *r;
 	struct fwchain *chain;
 	char **text;
-	int err;
 
 	if (!table || !name)
 		return MNL_CB_OK;
@@ -159,18 +156,8 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 		return MNL_CB_OK;
 	rd->table = table;
 	rd->chain = chain;
-	r = nftnl_rule_alloc();
 	text = append(&chain->rules, &chain->rules_len, &chain->rules_room, sizeof(*text));
-	if (!r || !text)
-		err = -ENOMEM;
-	else if (nftnl_rule_nlmsg_parse(nlh, r) < 0)
-		/* Holds an expression that libnftnl does not know: none of ours, and not to be missed. */
-		err = (*text = strdup("unreadable")) ? 0 : -ENOMEM;
-	else
-		err = fwexpr_format_rule(r, text);
-	if (r)
-		nftnl_rule_free(r);
-	return err ? fail(rd, err) : MNL_CB_OK;
+	return !text || fwrule_format(nlh, text) ? fail(rd, -ENOMEM) : MNL_CB_OK;
 }
 
 static int take_set(const struct nlmsghdr *nlh, void *data)

@@ -18,7 +18,7 @@ struct fwchain {
 	char *type;
 	char *device;	    /* of a chain at a link's way out, if it has just one */
 	size_t devices_len; /* 2 stands for more */
-	char **rules;	    /* as fwexpr_format_rule() writes them */
+	char **rules;	    /* as fwrule_format() writes them */
 	size_t rules_len, rules_room;
 };
 

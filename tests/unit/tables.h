@@ -2,14 +2,13 @@
 #ifndef TABLES_H
 #define TABLES_H
 
-#include <libnftnl/rule.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 
 #include "combinations.h"
 #include "fwdiff.h"
-#include "fwexpr.h"
 #include "fwread.h"
+#include "fwrule.h"
 #include "fwtxn.h"
 
 /* --- tables as fwtables_read() gives them after these rules were installed --- */
@@ -78,14 +77,9 @@ static inline void add_chain_of(struct fwtable *t, const struct ruleset *rs,
 				      hooks[chain->hook], priority, device ? device->name : NULL);
 
 	for (size_t i = 0; i < chain->rules_len; i++) {
-		struct nftnl_rule *rule;
 		char *text;
 
-		assert_int_equal(fwexpr_build_rule(RULESET_TABLE, rs, chain, &chain->rules[i],
-						   &rule),
-				 0);
-		assert_int_equal(fwexpr_format_rule(rule, &text), 0);
-		nftnl_rule_free(rule);
+		assert_int_equal(fwrule_expect(rs, chain, &chain->rules[i], &text), 0);
 		add_rule_text(c, text);
 	}
 }
