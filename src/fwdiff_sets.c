@@ -158,6 +158,22 @@ static void judge_mixtures(struct diff *d)
 			d->sets[i] = CHANGE_REMAKE;
 }
 
+/*
+ * A set that was made for a number has no room for more; what goes leaves its room
+ * only with the transaction.  One that was not is slow to grow (set_size()).
+ */
+static void judge_sizes(struct diff *d)
+{
+	for (size_t i = 0; i < d->want->sets_len; i++) {
+		const struct fwset *have = fwtable_set(d->have, d->want->sets[i].name);
+		const size_t fresh = d->elems[i].fresh;
+
+		if (d->sets[i] == CHANGE_NONE && fresh &&
+		    (have->size ? have->elems_len + fresh > have->size : fresh >= RULESET_LARGE))
+			d->sets[i] = CHANGE_REMAKE;
+	}
+}
+
 static bool lasts_otherwise(const struct fwset *have, const struct set *want)
 {
 	const uint64_t wanted = want->timeout_ms;
@@ -198,6 +214,7 @@ void diff_judge_sets(struct diff *d)
 			d->sets[i] = CHANGE_REMAKE;
 	}
 	count_elems(d);
+	judge_sizes(d);
 	judge_mixtures(d);
 	judge_timed(d);
 

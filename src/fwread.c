@@ -175,6 +175,7 @@ static int take_set(const struct nlmsghdr *nlh, void *data)
 	set->flags = fwattr_u32(fwattr_find(nlh, NFTA_SET_FLAGS));
 	set->key_type = fwattr_u32(fwattr_find(nlh, NFTA_SET_KEY_TYPE));
 	set->key_len = fwattr_u32(fwattr_find(nlh, NFTA_SET_KEY_LEN));
+	set->size = fwattr_u32(fwattr_nested(fwattr_find(nlh, NFTA_SET_DESC), NFTA_SET_DESC_SIZE));
 	set->odd = fwattr_find(nlh, NFTA_SET_DATA_TYPE);
 	return set->name ? MNL_CB_OK : fail(rd, -ENOMEM);
 }

@@ -25,6 +25,7 @@ struct fwchain {
 struct fwset {
 	char *name;
 	uint32_t flags, key_type, key_len;
+	uint32_t size;	/* it takes no more elements; 0: any number */
 	bool odd;	/* a map, or has elements of a kind that none of ours has */
 	uint8_t *elems; /* elems_len keys of key_len bytes, sorted */
 	size_t elems_len, elems_room;

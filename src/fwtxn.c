@@ -317,6 +317,7 @@ void fwtxn_add_set(struct fwtxn *t, const struct set *set)
 {
 	struct nlmsghdr *nlh =
 		begin_message(t, NFT_MSG_NEWSET, NLM_F_CREATE, MESSAGE_ROOM, "set %s", set->name);
+	const uint32_t size = set_size(set);
 	struct nlattr *desc;
 
 	if (!nlh)
@@ -329,9 +330,9 @@ void fwtxn_add_set(struct fwtxn *t, const struct set *set)
 	/* The kernel wants a number to know new sets by; ours are known by their names. */
 	mnl_attr_put_u32(nlh, NFTA_SET_ID, htonl(t->seq));
 	put_byte_order(nlh, set);
-	if (set->counts) {
+	if (size) {
 		desc = mnl_attr_nest_start(nlh, NFTA_SET_DESC);
-		mnl_attr_put_u32(nlh, NFTA_SET_DESC_SIZE, htonl(RULESET_MAX_BLOCKED));
+		mnl_attr_put_u32(nlh, NFTA_SET_DESC_SIZE, htonl(size));
 		mnl_attr_nest_end(nlh, desc);
 	}
 	end_message(t, nlh);

@@ -308,10 +308,13 @@ static size_t sort_unique(void *list, size_t len, size_t size,
 			  int (*compare)(const void *, const void *))
 {
 	char *base = list;
-	size_t kept = 0;
+	size_t kept = 0, sorted = 1;
 
-	if (!len)
-		return 0;
+	/* Of a long list, which a record or a program wrote, it is the usual case. */
+	while (sorted < len && compare(base + (sorted - 1) * size, base + sorted * size) < 0)
+		sorted++;
+	if (sorted >= len)
+		return len;
 	qsort(list, len, size, compare);
 	for (size_t i = 1; i < len; i++)
 		if (compare(base + kept * size, base + i * size)) {

@@ -45,6 +45,20 @@ size_t set_field_offset(const struct set *set, size_t i)
 	return offset;
 }
 
+uint32_t set_size(const struct set *set)
+{
+	uint32_t size = RULESET_LARGE;
+
+	if (set->counts)
+		return RULESET_MAX_BLOCKED;
+	if (set->elems_len < RULESET_LARGE)
+		return 0;
+	/* A quarter of it for what comes later; the kernel rounds its table up likewise. */
+	while (size < set->elems_len + set->elems_len / 4)
+		size *= 2;
+	return size;
+}
+
 bool pins_has(const struct pins *pins, const struct addr *addr)
 {
 	size_t low = 0, high = pins->len;
@@ -128,9 +142,12 @@ static int compare_keys(const void *a, const void *b, void *len)
 
 size_t keys_sort_unique(uint8_t *keys, size_t n, size_t key_len)
 {
-	size_t kept = 0;
+	size_t kept = 0, sorted = 1;
 
-	if (n < 2)
+	while (sorted < n &&
+	       memcmp(keys + (sorted - 1) * key_len, keys + sorted * key_len, key_len) < 0)
+		sorted++;
+	if (sorted >= n)
 		return n;
 	qsort_r(keys, n, key_len, compare_keys, &key_len);
 	for (size_t i = 1; i < n; i++) {

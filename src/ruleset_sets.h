@@ -69,6 +69,16 @@ bool pins_has(const struct pins *pins, const struct addr *addr);
 /* Bytes of one field in a key, without padding. */
 size_t field_len(enum field field);
 
+/* From so many elements on a set is large. */
+#define RULESET_LARGE 1024
+
+/*
+ * For how many elements the kernel makes the set; 0: for as many as come.  One that
+ * is made for a number never grows its hash table: it takes half the time to fill,
+ * and shows all its elements at once.  It is full then, and made anew.
+ */
+uint32_t set_size(const struct set *set);
+
 /* Where field number `i` of the set starts in its key, in bytes. */
 size_t set_field_offset(const struct set *set, size_t i);
 

@@ -1,6 +1,8 @@
 /* fwdiff.h: what a transaction holds, against tables made up as the kernel would dump them */
 #include "unit.h"
 
+#include <arpa/inet.h>
+
 #include "tables.h"
 
 static void test_nothing_differs(void **state)
@@ -308,12 +310,58 @@ static void test_repairs(void **state)
 	ruleset_fini(&want);
 }
 
+/* A set that is full is made anew; one that took all that came so far, for a long list. */
+static void test_sizes(void **state)
+{
+	static const struct {
+		uint32_t size;
+		size_t before, after;
+		bool anew;
+	} rows[] = {
+		{ 2048, 1400, 1401, false }, { 2048, 1400, 1400, false },
+		{ 2048, 1400, 2048, false }, { 2048, 1400, 2049, true },
+		{ 2048, 2047, 2049, true },  { 2048, 2048, 1200, false },
+		{ 1, 1400, 1400, false },    { 0, 1400, 1401, false },
+		{ 0, 1, 1023, false },	     { 0, 1, 1025, true },
+		{ 0, 1400, 1, false },
+	};
+	struct ruleset many = rules_of("resolver = 10.0.0.1\nports = 53\n");
+	struct set *set = (struct set *)ruleset_set(&many, "resolver4");
+	struct fwtxn txn;
+
+	(void)state;
+	set->elems = realloc(set->elems, 4096 * 4);
+	assert_non_null(set->elems);
+	for (uint32_t i = 0; i < 4096; i++) {
+		const uint32_t key = htonl(0x0a000000 + i);
+
+		memcpy(set->elems + (size_t)i * 4, &key, 4);
+	}
+	for (size_t i = 0; i < LEN(rows); i++) {
+		struct fwtable have;
+		bool anew = false;
+
+		set->elems_len = rows[i].before;
+		have = table_of(&many);
+		set_of(&have, "resolver4")->size = rows[i].size;
+		set->elems_len = rows[i].after;
+		build_diff(&have, &many, false, &txn);
+		for (size_t k = 0; k < fwtxn_len(&txn); k++)
+			anew |= !strcmp(txn.notes[k].text, "removal of set resolver4");
+		assert_row(anew == rows[i].anew, "size", "row %zu", i);
+		fwtxn_fini(&txn);
+		fwtable_fini(&have);
+	}
+	ruleset_fini(&many);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nothing_differs), cmocka_unit_test(test_from_nothing),
 		cmocka_unit_test(test_policy_changes),	cmocka_unit_test(test_one_of_many),
 		cmocka_unit_test(test_settling),	cmocka_unit_test(test_repairs),
+		cmocka_unit_test(test_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -476,6 +476,23 @@ static void test_limits(void **state)
 	policy_fini(&p);
 }
 
+static void test_sizes(void **state)
+{
+	static const struct {
+		size_t len;
+		uint32_t size;
+	} rows[] = { { 0, 0 },	     { 1023, 0 },	 { 1024, 2048 },    { 1638, 2048 },
+		     { 1640, 4096 }, { 100000, 131072 }, { 131072, 262144 } };
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		const struct set set = { .elems_len = rows[i].len };
+
+		assert_int_equal(set_size(&set), rows[i].size);
+	}
+	assert_int_equal(set_size(&(struct set){ .counts = true }), RULESET_MAX_BLOCKED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -483,6 +500,7 @@ int main(void)
 		cmocka_unit_test(test_sets),	    cmocka_unit_test(test_chains),
 		cmocka_unit_test(test_base_chains), cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_pause),	    cmocka_unit_test(test_key_of_one_field),
+		cmocka_unit_test(test_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
