@@ -187,9 +187,10 @@ static bool is_unknown(int err)
 	return err == -ENOBUFS || err == -EBADMSG || err == -EIO;
 }
 
-static int read_tables(struct fwsock *fs, struct fwtables *ret_tables, char reterr_text[CONFIG_ERR])
+static int read_tables(struct fwsock *fs, const struct fwknown *known, struct fwtables *ret_tables,
+		       char reterr_text[CONFIG_ERR])
 {
-	int err = fwtables_read(fs, ret_tables);
+	int err = fwtables_read(fs, known, ret_tables);
 
 	if (err == -EPERM)
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
@@ -206,7 +207,7 @@ struct seen {
 		uint32_t owner; /* 0: nobody lives who owns it */
 	} of[FAMILIES];
 	uint32_t generation;
-	bool devices_only, rehooked;
+	bool devices_only, rehooked, flags_first;
 };
 
 static void note_seen(const struct fwtables *have, const struct fwdiff_found *found,
@@ -214,7 +215,8 @@ static void note_seen(const struct fwtables *have, const struct fwdiff_found *fo
 {
 	*ret_seen = (struct seen){ .generation = have->generation,
 				   .devices_only = found->devices_only,
-				   .rehooked = found->rehooked };
+				   .rehooked = found->rehooked,
+				   .flags_first = found->flags_first };
 	for (enum family f = 0; f < FAMILIES; f++) {
 		const struct fwtable *table = &have->of[f];
 
@@ -225,14 +227,26 @@ static void note_seen(const struct fwtables *have, const struct fwdiff_found *fo
 	}
 }
 
+struct fwknown apply_known(const struct ruleset rules[FAMILIES], uint32_t generation)
+{
+	struct fwknown known = { .generation = generation };
+
+	for (enum family f = 0; f < FAMILIES; f++) {
+		known.sets[f] = rules[f].sets;
+		known.sets_len[f] = rules[f].sets_len;
+	}
+	return known;
+}
+
 /*
  * Read the tables and fill *ret_txn with what makes the rules of them; `flags` are
  * fwdiff's.  With `settle`, right after a commit, missing elements are looked for
  * again.  0 and a transaction for fwtxn_fini(), or -errno with a text and none.
  */
 static int read_difference(struct fwsock *fs, const struct ruleset rules[FAMILIES],
-			   unsigned int flags, bool settle, struct seen *ret_seen,
-			   struct fwtxn *ret_txn, char reterr_text[CONFIG_ERR])
+			   unsigned int flags, bool settle, const struct fwknown *known,
+			   struct seen *ret_seen, struct fwtxn *ret_txn,
+			   char reterr_text[CONFIG_ERR])
 {
 	struct timespec pause = { .tv_nsec = SETTLE_FIRST_NS };
 	struct fwdiff_found found;
@@ -241,7 +255,7 @@ static int read_difference(struct fwsock *fs, const struct ruleset rules[FAMILIE
 	int err;
 
 	for (int i = 0;; i++) {
-		err = read_tables(fs, &have, reterr_text);
+		err = read_tables(fs, known, &have, reterr_text);
 		if (err)
 			return err;
 		fwtxn_init(ret_txn);
@@ -356,13 +370,15 @@ static bool is_wrongly_owned(const struct seen *seen, unsigned int flags)
 }
 
 /*
- * One round: read, compare, and commit the difference.
+ * One round: read, compare, and commit the difference.  *known becomes what is known
+ * after it: the kernel counts one commit up, and took this one only where nobody
+ * else's came since the reading.
  * 1: committed, look again.  0: nothing differs.  -errno with a text;
  * -ERESTART, -ENODEV and those of is_unknown(): look again.
  */
 static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES], unsigned int flags,
-			bool settle, int tries_left, struct apply_report *report,
-			char reterr_text[CONFIG_ERR])
+			bool settle, int tries_left, struct fwknown *known,
+			struct apply_report *report, char reterr_text[CONFIG_ERR])
 {
 	const bool own = flags & APPLY_OWN;
 	unsigned int how = own ? FWDIFF_OWN : 0;
@@ -377,12 +393,13 @@ static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES],
 			      commit(fs, &txn, 0, reterr_text);
 		fwtxn_fini(&txn);
 		report->devices_only = false;
+		*known = (struct fwknown){ 0 };
 		return err ? -ERESTART : 1; /* what it could not do, a look can */
 	}
 	/* Links that come and go faster than we can: what matters most first. */
 	if (tries_left < APPLY_TRIES / 2 && report->links_lost)
 		how |= FWDIFF_LINKS_ASIDE;
-	err = read_difference(fs, rules, how, settle, &seen, &txn, reterr_text);
+	err = read_difference(fs, rules, how, settle, known, &seen, &txn, reterr_text);
 	if (err)
 		return err;
 	if (fwtxn_len(&txn) && !*report->first)
@@ -397,10 +414,22 @@ static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES],
 	} else if (is_wrongly_owned(&seen, flags) || seen.rehooked) {
 		err = make_anew(fs, rules, how, &seen, reterr_text);
 		err = err ? err : 1;
+		*known = (struct fwknown){ 0 };
 	} else if (fwtxn_len(&txn)) {
 		/* The generation keeps what was read true until the commit. */
-		err = commit(fs, &txn, tries_left ? seen.generation : 0, reterr_text);
+		const uint32_t generation = tries_left ? seen.generation : 0;
+		const bool owned = known->owned;
+
+		err = commit(fs, &txn, generation, reterr_text);
+		if (err != -ERESTART)
+			*known = (struct fwknown){ 0 };
+		if (!err && generation && !seen.flags_first) {
+			*known = apply_known(rules, generation + 1);
+			known->owned = owned;
+		}
 		err = err ? err : 1;
+	} else {
+		report->generation = seen.generation;
 	}
 	fwtxn_fini(&txn);
 	return err;
@@ -423,15 +452,17 @@ static void refresh_links(struct plan *plan)
 }
 
 int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
-		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
+		 const struct fwknown *known, struct apply_report *ret_report,
+		 char reterr_text[CONFIG_ERR])
 {
 	struct apply_report report = { .devices_only = true };
+	struct fwknown now = known ? *known : (struct fwknown){ 0 };
 	char why[CONFIG_ERR];
 	int commits = 0, err = 0;
 	bool settle = false;
 
 	for (int left = APPLY_TRIES - 1; left >= 0; left--) {
-		err = commit_round(fs, plan->rules, flags, settle, left, &report, why);
+		err = commit_round(fs, plan->rules, flags, settle, left, &now, &report, why);
 		/* What a blind one left out is missing, not hidden. */
 		settle = err == 1 ? !(flags & APPLY_BLIND) : settle;
 		flags &= ~(unsigned int)APPLY_BLIND;
@@ -466,7 +497,7 @@ int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[C
 	struct fwtxn_fail fail = { 0 };
 	struct fwtxn txn;
 	struct seen seen;
-	int err = read_difference(fs, plan->rules, 0, false, &seen, &txn, reterr_text);
+	int err = read_difference(fs, plan->rules, 0, false, NULL, &seen, &txn, reterr_text);
 
 	if (err)
 		return err;
@@ -490,7 +521,8 @@ int apply_compare(struct fwsock *fs, const struct state *s, const struct policy 
 		snprintf(reterr_text, CONFIG_ERR, "cannot build the rules: out of memory");
 		return err;
 	}
-	err = read_difference(fs, rules, FWDIFF_LINKS_ASIDE, settle, &seen, &txn, reterr_text);
+	err = read_difference(fs, rules, FWDIFF_LINKS_ASIDE, settle, NULL, &seen, &txn,
+			      reterr_text);
 	rulesets_fini(rules);
 	if (err)
 		return err;

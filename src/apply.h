@@ -15,6 +15,7 @@
 #include "policy.h"
 #include "ruleset.h"
 
+struct fwknown;
 struct fwsock;
 struct state;
 
@@ -32,6 +33,7 @@ struct apply_report {
 	char first[128];	 /* the first difference, as the transaction names it; "" */
 	unsigned int links_lost; /* times that a link went away under the commit */
 	bool devices_only;	 /* nothing but what links make of the rules */
+	uint32_t generation;	 /* at which nothing differed any more; 0: not known */
 };
 
 enum apply_flag {
@@ -72,8 +74,10 @@ void plan_fini(struct plan *plan);
 
 /*
  * Bring the kernel's tables to the plan in one transaction that holds only what
- * differs, and read them back.  Blocks for the commit only.  Where a link went
- * away meanwhile the plan's links are read anew.
+ * differs, and read them back; but large sets (fwread.h) neither before, where what
+ * they hold is `known` (may be NULL), nor after, where the kernel has acknowledged
+ * the change and its generation says that nobody's came between.  Blocks for the
+ * commit only.  Where a link went away meanwhile the plan's links are read anew.
  * 0: the kernel has these rules, as was read back.
  * 1: it has acknowledged them, but could not be asked again; with a text.
  * -EBUSY: they were committed, and somebody else changes them again and again.
@@ -82,7 +86,11 @@ void plan_fini(struct plan *plan);
  * The report (may be NULL) is filled in any case.
  */
 int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
-		 struct apply_report *ret_report, char reterr_text[CONFIG_ERR]);
+		 const struct fwknown *known, struct apply_report *ret_report,
+		 char reterr_text[CONFIG_ERR]);
+
+/* What large sets hold, where these rules are in force at this generation; borrows their sets. */
+struct fwknown apply_known(const struct ruleset rules[FAMILIES], uint32_t generation);
 
 /* The same up to the commit, which the kernel validates and forgets. */
 int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR]);

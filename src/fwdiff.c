@@ -236,7 +236,7 @@ int fwdiff_build(const struct fwtables *have, const struct ruleset want[FAMILIES
 	found.settling &= fwtxn_len(txn) > 0;
 	if (!err && any) {
 		put_flags(txn, have, needs);
-		found = (struct fwdiff_found){ 0 };
+		found = (struct fwdiff_found){ .flags_first = true };
 		err = txn->err;
 	}
 	*ret_found = found;

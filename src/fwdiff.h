@@ -41,6 +41,7 @@ struct fwdiff_found {
 	/* A base chain stands at another place: it cannot be moved without letting packets out. */
 	bool rehooked;
 	bool devices_only; /* nothing but chains of links differ, or what links make of sets */
+	bool flags_first;  /* the transaction changes flags of tables, and no more */
 };
 
 /* 0, or -ENOMEM. */

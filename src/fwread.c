@@ -40,10 +40,12 @@ static void *append(void *list, size_t *len, size_t *room, size_t size)
 /* What every callback gets: where to put what it read, and the first error. */
 struct reading {
 	struct fwtables *tables;
-	struct fwchain *chain; /* of the last rule: they come chain by chain */
-	struct fwtable *table; /* whose sets are being read */
-	struct fwset *set;     /* whose elements are being read */
-	uint64_t end_ms;       /* of CLOCK_MONOTONIC: no other try after it */
+	struct fwchain *chain;	     /* of the last rule: they come chain by chain */
+	struct fwtable *table;	     /* whose sets are being read */
+	struct fwset *set;	     /* whose elements are being read */
+	const struct fwknown *known; /* may be NULL */
+	uint32_t generation;	     /* when the reading began */
+	uint64_t end_ms;	     /* of CLOCK_MONOTONIC: no other try after it */
 	int err;
 };
 
@@ -340,6 +342,48 @@ static int dump_elems(struct fwsock *fs, struct reading *rd, enum family family,
 	return err;
 }
 
+/* What is known of the set's elements, if anything is, and it is known still. */
+static const struct set *find_known(const struct fwsock *fs, const struct reading *rd,
+				    enum family family, const struct fwset *set)
+{
+	const struct fwtable *table = &rd->tables->of[family];
+	const struct fwknown *known = rd->known;
+
+	if (!known || !known->generation || set->odd ||
+	    (known->generation != rd->generation &&
+	     !(known->owned && table->flags & NFT_TABLE_F_OWNER && table->owner == fwsock_port(fs))))
+		return NULL;
+	for (size_t i = 0; i < known->sets_len[family]; i++) {
+		const struct set *s = &known->sets[family][i];
+
+		if (!strcmp(s->name, set->name) && s->elems_len >= RULESET_LARGE &&
+		    s->key_len == set->key_len && !(set->flags & NFT_SET_TIMEOUT) &&
+		    s->fields[0] != FIELD_OIFNAME)
+			return s;
+	}
+	return NULL;
+}
+
+static int copy_elems(const struct set *known, struct fwset *set)
+{
+	set->elems = malloc(known->elems_len * known->key_len);
+	if (!set->elems)
+		return -ENOMEM;
+	memcpy(set->elems, known->elems, known->elems_len * known->key_len);
+	set->elems_len = set->elems_room = known->elems_len;
+	return 0;
+}
+
+static int read_elems(struct fwsock *fs, struct reading *rd, enum family family, struct fwset *set)
+{
+	const struct set *known = find_known(fs, rd, family, set);
+
+	/* What the kernel itself puts into sets is fwblocked's. */
+	if (set->flags & NFT_SET_EVAL)
+		return 0;
+	return known ? copy_elems(known, set) : dump_elems(fs, rd, family, set);
+}
+
 struct listing {
 	uint16_t type;
 	mnl_cb_t cb;
@@ -367,23 +411,21 @@ static int read_table(struct fwsock *fs, struct reading *rd, enum family family,
 	int err =
 		dump_parts(fs, rd, fwexpr_family(family), parts, sizeof(parts) / sizeof(parts[0]));
 
-	/* What the kernel itself puts into sets is fwblocked's. */
 	for (size_t i = 0; elems && !err && i < table->sets_len; i++)
-		err = table->sets[i].flags & NFT_SET_EVAL ?
-			      0 :
-			      dump_elems(fs, rd, family, &table->sets[i]);
+		err = read_elems(fs, rd, family, &table->sets[i]);
 	return err;
 }
 
-static int read_once(struct fwsock *fs, bool elems, uint64_t end_ms, struct fwtables *tables)
+static int read_once(struct fwsock *fs, bool elems, const struct fwknown *known, uint64_t end_ms,
+		     struct fwtables *tables)
 {
 	static const struct listing whole[] = {
 		{ NFT_MSG_GETTABLE, take_table },
 		{ NFT_MSG_GETCHAIN, take_chain },
 	};
-	struct reading rd = { .tables = tables, .end_ms = end_ms };
-	uint32_t before, after;
-	int err = fwsock_read_generation(fs, &before);
+	struct reading rd = { .tables = tables, .known = known, .end_ms = end_ms };
+	uint32_t after;
+	int err = fwsock_read_generation(fs, &rd.generation);
 
 	if (!err)
 		err = dump_parts(fs, &rd, NFPROTO_UNSPEC, whole, 2);
@@ -393,17 +435,18 @@ static int read_once(struct fwsock *fs, bool elems, uint64_t end_ms, struct fwta
 	if (!err)
 		err = fwsock_read_generation(fs, &after);
 	if (!err)
-		tables->generation = before == after ? before : 0;
+		tables->generation = rd.generation == after ? after : 0;
 	return err;
 }
 
-static int read_tries(struct fwsock *fs, bool elems, struct fwtables *ret_tables)
+static int read_tries(struct fwsock *fs, bool elems, const struct fwknown *known,
+		      struct fwtables *ret_tables)
 {
 	const uint64_t end_ms = clock_monotonic_ms() + STORM_MS;
 
 	while (true) {
 		struct fwtables tables = { 0 };
-		const int err = read_once(fs, elems, end_ms, &tables);
+		const int err = read_once(fs, elems, known, end_ms, &tables);
 		const bool last = clock_monotonic_ms() >= end_ms;
 
 		if (!err && (tables.generation || last)) {
@@ -417,14 +460,14 @@ static int read_tries(struct fwsock *fs, bool elems, struct fwtables *ret_tables
 	}
 }
 
-int fwtables_read(struct fwsock *fs, struct fwtables *ret_tables)
+int fwtables_read(struct fwsock *fs, const struct fwknown *known, struct fwtables *ret_tables)
 {
-	return read_tries(fs, true, ret_tables);
+	return read_tries(fs, true, known, ret_tables);
 }
 
 int fwtables_read_rules(struct fwsock *fs, struct fwtables *ret_tables)
 {
-	return read_tries(fs, false, ret_tables);
+	return read_tries(fs, false, NULL, ret_tables);
 }
 
 int fwtables_read_flags(struct fwsock *fs, struct fwtables *ret_tables)

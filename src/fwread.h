@@ -58,13 +58,26 @@ struct fwtables {
 };
 
 /*
- * Read the tables whole.  0 and tables for fwtables_fini() (present is false of
+ * What large sets hold, so that they need not be read.  It holds at one generation:
+ * no commit of anybody came since.  Or as long as this socket has owned the tables
+ * since then: nobody else's can have touched them.  Never known: elements that go by
+ * themselves, and those that follow from links.
+ */
+struct fwknown {
+	const struct set *sets[FAMILIES];
+	size_t sets_len[FAMILIES];
+	uint32_t generation; /* 0: nothing is known */
+	bool owned;	     /* by the socket that reads, at that generation */
+};
+
+/*
+ * Read the tables whole, but for what is `known` (may be NULL).  0 and tables for fwtables_fini() (present is false of
  * those that are not there), or -errno and nothing to free: -EPERM without
  * CAP_NET_ADMIN, -ENOMEM, -EAGAIN when the kernel did not answer, -EINTR when the
  * tables changed under every try.  Blocks for the dump only; tries again, for 5 s,
  * while commits disturb it.
  */
-int fwtables_read(struct fwsock *fs, struct fwtables *ret_tables);
+int fwtables_read(struct fwsock *fs, const struct fwknown *known, struct fwtables *ret_tables);
 
 /* The same without the elements of their sets, which are most of a large table. */
 int fwtables_read_rules(struct fwsock *fs, struct fwtables *ret_tables);

@@ -83,6 +83,20 @@ uint32_t fwsock_port(const struct fwsock *fs)
 	return mnl_socket_get_portid(fs->nl);
 }
 
+uint64_t fwsock_netns(const struct fwsock *fs)
+{
+	uint64_t cookie = 0;
+#ifdef SO_NETNS_COOKIE /* Linux 5.14 */
+	socklen_t len = sizeof(cookie);
+
+	if (getsockopt(mnl_socket_get_fd(fs->nl), SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len))
+		cookie = 0;
+#else
+	(void)fs;
+#endif
+	return cookie;
+}
+
 void fwsock_close(struct fwsock *fs)
 {
 	if (fs->nl)

@@ -30,6 +30,9 @@ int fwsock_adopt(struct fwsock *fs, int fd);
 /* The socket's port: what the kernel calls the owner of a table. */
 uint32_t fwsock_port(const struct fwsock *fs);
 
+/* The network namespace it is in, by a number that no other has until reboot; 0: not known. */
+uint64_t fwsock_netns(const struct fwsock *fs);
+
 /* Closes it.  Accepts one of all zeros. */
 void fwsock_close(struct fwsock *fs);
 

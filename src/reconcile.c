@@ -188,16 +188,18 @@ static bool is_owner(struct reconcile *rc)
 	return owner;
 }
 
-static void keep_plan(struct reconcile *rc, struct plan *plan)
+/* What is in force, as was read at this generation (0: somebody was at it). */
+static void keep_plan(struct reconcile *rc, struct plan *plan, uint32_t generation)
 {
 	if (rc->planned)
 		plan_fini(&rc->plan);
 	rc->plan = *plan;
 	rc->planned = true;
 	rc->ss.guarded = true;
-	if (fwsock_read_generation(&rc->ss.fs, &rc->generation))
-		rc->generation = 0;
+	rc->generation = generation;
 	rc->status.owner = rc->ss.own && is_owner(rc);
+	rc->ss.known = apply_known(rc->plan.rules, generation);
+	rc->ss.known.owned = rc->status.owner;
 }
 
 /* The record gets what a look found; a command that holds the lock has its own, and we our time. */
@@ -228,7 +230,7 @@ static int commit_look(struct reconcile *rc, struct plan *plan, bool pinned,
 	if (pinned && !rc->record_ms)
 		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
 	return apply_commit(&rc->ss.fs, plan, session_apply_flags(&rc->ss, &rc->ss.before.policy),
-			    report, text);
+			    NULL, report, text);
 }
 
 /* Whether a pause has just ended by our clock; the kernel's may be behind, if we slept. */
@@ -242,12 +244,12 @@ static bool end_pause(struct state *s)
 }
 
 /* What follows from a look that went well. */
-static void finish_look(struct reconcile *rc, struct plan *plan, const struct pins *before,
-			bool pause_ended)
+static void finish_look(struct reconcile *rc, struct plan *plan, uint32_t generation,
+			const struct pins *before, bool pause_ended)
 {
 	const bool first = !rc->planned;
 
-	keep_plan(rc, plan);
+	keep_plan(rc, plan, generation);
 	say_fresh(rc);
 	if (first)
 		choose_filter(rc);
@@ -294,6 +296,7 @@ static void look(struct reconcile *rc, const char *found)
 
 	debounce_clear(&rc->links);
 	rc->looked_ms = clock_monotonic_ms();
+	rc->ss.known = (struct fwknown){ 0 }; /* a look looks at everything */
 	if (!rc->ss.recorded)
 		return;
 	rc->status.looked++;
@@ -313,7 +316,7 @@ static void look(struct reconcile *rc, const char *found)
 		if (report.commits && !report.devices_only && rc->planned && !pinned &&
 		    !s->pause_until_ms && !pause_ended && !links_differ(&rc->plan.net, &plan.net))
 			note_found(rc, report.first, found);
-		finish_look(rc, &plan, &before, pause_ended);
+		finish_look(rc, &plan, report.generation, &before, pause_ended);
 	}
 	free(before.addrs);
 }
@@ -340,7 +343,7 @@ static void undo(struct reconcile *rc)
 		err = apply_commit(&rc->ss.fs, &rc->plan,
 				   session_apply_flags(&rc->ss, &rc->ss.before.policy) |
 					   (unsigned int)APPLY_BLIND,
-				   &report, text);
+				   NULL, &report, text);
 	else
 		snprintf(text, sizeof(text), "out of memory");
 	if (report.commits)
@@ -547,7 +550,7 @@ int reconcile_commit(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 	state_fini(&rc->ss.before);
 	rc->ss.before = after;
 	rc->ss.recorded = true;
-	keep_plan(rc, &plan);
+	keep_plan(rc, &plan, report.generation);
 	say_fresh(rc);
 	memset(rc->follow.odd_links, 0, sizeof(rc->follow.odd_links)); /* kinds may be others now */
 	choose_filter(rc);
@@ -583,6 +586,7 @@ int reconcile_remove(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 	if (rc->planned)
 		plan_fini(&rc->plan);
 	rc->planned = false;
+	rc->ss.known = (struct fwknown){ 0 };
 	rc->undo.touched = false;
 	rc->follow = (struct follow){ 0 };
 	rc->status.tried_len = 0;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,11 +24,15 @@
 void session_close(struct session *ss)
 {
 	fwsock_close(&ss->fs);
+	if (ss->held)
+		rulesets_fini(ss->held);
+	free(ss->held);
+	ss->held = NULL;
 	state_fini(&ss->before);
 	rundir_close(&ss->rundir);
 }
 
-static int read_guarded(struct session *ss, char text[CONFIG_ERR])
+static int read_guarded(struct session *ss, uint32_t *ret_generation, char text[CONFIG_ERR])
 {
 	const struct fwtable *inet;
 	struct fwtables tables;
@@ -43,6 +48,7 @@ static int read_guarded(struct session *ss, char text[CONFIG_ERR])
 	ss->ownable = inet->present && inet->flags & FWTXN_TABLE_PERSIST;
 	ss->fragments = fwdecode_fragments(&tables);
 	ss->parts = fwdecode_parts(&tables);
+	*ret_generation = tables.generation;
 	fwtables_fini(&tables);
 	return 0;
 }
@@ -94,9 +100,30 @@ static int recover(struct session *ss, bool locked, char text[CONFIG_ERR])
 	return err < 0 ? err : 0;
 }
 
+/*
+ * Where nobody has committed anything since a command read back what it had put in
+ * force, the sets are those of its record.  A watcher knows by itself.
+ */
+static void recall(struct session *ss, uint32_t generation)
+{
+	const struct netstate nothing = { 0 }; /* what follows from links is never known */
+	char text[CONFIG_ERR];
+	struct policy policy;
+
+	if (!ss->recorded || !ss->guarded || !generation || rundir_is_claimed(&ss->rundir) ||
+	    state_noted_generation(&ss->rundir, fwsock_netns(&ss->fs)) != generation ||
+	    state_effective_policy(&ss->before, &policy, text))
+		return;
+	ss->held = calloc(FAMILIES, sizeof(*ss->held));
+	if (ss->held && !state_build_rules(&ss->before, &policy, &nothing, &ss->parts, ss->held))
+		ss->known = apply_known(ss->held, generation);
+	policy_fini(&policy);
+}
+
 static int read_in_force(struct session *ss, bool locked, char text[CONFIG_ERR])
 {
-	int err = read_guarded(ss, text);
+	uint32_t generation = 0;
+	int err = read_guarded(ss, &generation, text);
 
 	if (!err && ss->guarded)
 		err = recover(ss, locked, text);
@@ -104,6 +131,7 @@ static int read_in_force(struct session *ss, bool locked, char text[CONFIG_ERR])
 		return err;
 	err = state_read(&ss->rundir, &ss->before, text);
 	ss->recorded = !err;
+	recall(ss, generation);
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -191,7 +219,7 @@ static void undo(struct session *ss)
 	if (!state_read(&ss->rundir, &s, text) &&
 	    !plan_build(&ss->fs, &s, (struct parts){ 0 }, &plan, text)) {
 		(void)apply_commit(&ss->fs, &plan, session_apply_flags(ss, &plan.policy), NULL,
-				   text);
+				   NULL, text);
 		plan_fini(&plan);
 	}
 	state_fini(&s);
@@ -206,6 +234,12 @@ void session_forget_flows(const struct policy *p)
 			    strerror(-err));
 }
 
+/* Whether there may be large sets: of others it costs less to read them than to know. */
+static bool is_large(const struct policy *p)
+{
+	return p->resolvers_len >= RULESET_LARGE || p->endpoints_len >= RULESET_LARGE;
+}
+
 int session_commit_here(struct session *ss, struct plan *plan, const struct state *after,
 			struct apply_report *ret_report, char reterr_text[CONFIG_ERR])
 {
@@ -215,8 +249,9 @@ int session_commit_here(struct session *ss, struct plan *plan, const struct stat
 
 	if (err)
 		return err;
-	err = apply_commit(&ss->fs, plan, session_apply_flags(ss, &plan->policy), &report,
-			   reterr_text);
+	err = apply_commit(&ss->fs, plan, session_apply_flags(ss, &plan->policy), &ss->known,
+			   &report, reterr_text);
+	ss->known = (struct fwknown){ 0 };
 	if (ret_report)
 		*ret_report = report;
 	if (report.commits)
@@ -231,6 +266,8 @@ int session_commit_here(struct session *ss, struct plan *plan, const struct stat
 		undo(ss);
 		return -EIO;
 	}
+	if (!err && report.generation && is_large(&plan->policy))
+		state_note_generation(&ss->rundir, fwsock_netns(&ss->fs), report.generation);
 	return err;
 }
 

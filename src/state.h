@@ -117,6 +117,19 @@ int state_prepare(const struct rundir *rd, const struct state *s, char reterr_te
 /* Rename it into place and sync the directory.  0, or -errno with a text. */
 int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR]);
 
+/*
+ * Note that the kernel, in this namespace (fwsock_netns()), had the rules of the
+ * record that is in place at this generation, as was read back.
+ */
+void state_note_generation(const struct rundir *rd, uint64_t netns, uint32_t generation);
+
+/*
+ * That generation; 0 if there is none, or it tells nothing here and now: noted before
+ * the record was replaced, before a reboot, in another namespace, or so long ago
+ * that the kernel may have counted once round.
+ */
+uint32_t state_noted_generation(const struct rundir *rd, uint64_t netns);
+
 /* Throw the temporary file away; no error if there is none. */
 void state_discard(const struct rundir *rd);
 

@@ -19,10 +19,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define STATE_VERSION "1"
 #define STATE_FILE    "state"
 #define STATE_TMP     "state.new"
 #define OFF_FILE      "off"
+#define NOTE_FILE     "generation"
+#define NOTE_TMP      "generation.new"
+#define NOTE_TEXT     256
+/* 2^32 commits in a day would be one every 20 us. */
+#define NOTE_MOST_MS  86400000
 
 /* The namespace this process is in, as the kernel numbers it: "4:4026531840". */
 static void read_netns(char *buf, size_t size)
@@ -355,6 +362,73 @@ int state_publish(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 	return err;
 }
 
+/* --- the generation at which the record was true --- */
+
+/* What the note has to begin with to tell anything: this boot, namespace and record. */
+static int format_note(const struct rundir *rd, uint64_t netns, char text[NOTE_TEXT])
+{
+	const int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char boot[64] = "";
+	struct stat st;
+
+	if (fd >= 0) {
+		(void)!read(fd, boot, sizeof(boot) - 1);
+		close(fd);
+	}
+	boot[strcspn(boot, "\n")] = '\0';
+	if (!netns || !*boot || fstatat(rd->dir_fd, STATE_FILE, &st, AT_SYMLINK_NOFOLLOW))
+		return -ENOENT;
+	snprintf(text, NOTE_TEXT, "%s %" PRIu64 " %ju:%ju:%jd:%jd.%09ld ", boot, netns,
+		 (uintmax_t)st.st_dev, (uintmax_t)st.st_ino, (intmax_t)st.st_size,
+		 (intmax_t)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
+	return 0;
+}
+
+void state_note_generation(const struct rundir *rd, uint64_t netns, uint32_t generation)
+{
+	char text[NOTE_TEXT];
+	size_t len;
+	int fd;
+
+	if (format_note(rd, netns, text))
+		return;
+	len = strlen(text);
+	snprintf(text + len, sizeof(text) - len, "%u %" PRIu64 "\n", generation,
+		 clock_boottime_ms());
+	fd = openat(rd->dir_fd, NOTE_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+		    0600);
+	if (fd < 0)
+		return;
+	/* Not synced: of another boot it tells nothing. */
+	len = strlen(text);
+	if (write(fd, text, len) == (ssize_t)len)
+		(void)renameat(rd->dir_fd, NOTE_TMP, rd->dir_fd, NOTE_FILE);
+	close(fd);
+}
+
+uint32_t state_noted_generation(const struct rundir *rd, uint64_t netns)
+{
+	const int fd =
+		openat(rd->dir_fd, NOTE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char text[NOTE_TEXT], expected[NOTE_TEXT];
+	uint64_t noted_ms, now_ms = clock_boottime_ms();
+	ssize_t len = -1;
+	uint32_t generation;
+	char end;
+
+	if (fd < 0)
+		return 0;
+	len = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[len < 0 ? 0 : len] = '\0';
+	if (format_note(rd, netns, expected) || strncmp(text, expected, strlen(expected)) != 0 ||
+	    sscanf(text + strlen(expected), "%10" SCNu32 " %20" SCNu64 "%c", &generation, &noted_ms,
+		   &end) != 3 ||
+	    end != '\n' || noted_ms > now_ms || now_ms - noted_ms > NOTE_MOST_MS)
+		return 0;
+	return generation;
+}
+
 void state_discard(const struct rundir *rd)
 {
 	(void)unlinkat(rd->dir_fd, STATE_TMP, 0);
@@ -380,6 +454,7 @@ int state_remove(const struct rundir *rd, char reterr_text[CONFIG_ERR])
 	if (fd >= 0)
 		close(fd);
 	state_discard(rd);
+	(void)unlinkat(rd->dir_fd, NOTE_FILE, 0);
 	if (unlinkat(rd->dir_fd, STATE_FILE, 0) && errno != ENOENT) {
 		err = -errno;
 		snprintf(reterr_text, CONFIG_ERR, "%s/%s: %s", rd->path, STATE_FILE,

@@ -676,7 +676,7 @@ static int read_once(struct fwsock *fs, struct rundir *rd, bool settle, struct s
 	/* A watcher may have to write a pin while we read: it must find the lock free. */
 	if (rd && !st.watched)
 		rundir_lock_read(rd);
-	err = fwtables_read(fs, &tables);
+	err = fwtables_read(fs, NULL, &tables);
 	if (err) {
 		snprintf(reterr_text, CONFIG_ERR, "nf_tables: %s", fwsock_strerror(err));
 		goto out;

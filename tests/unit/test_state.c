@@ -528,15 +528,52 @@ static void test_odd_paths(void **state)
 }
 
 /* A directory of its own for each: one that fails holds its lock. */
+/* It tells of one record in one namespace alone; lab/test_large.py has the rest. */
+static void test_note(void **state)
+{
+	char path[PATH_SIZE], err[CONFIG_ERR], *data;
+	struct rundir rd;
+	struct state s;
+	size_t len;
+
+	open_rundir(&rd, *state);
+	state_init(&s);
+	state_note_generation(&rd, 7, 12); /* of no record */
+	assert_int_equal(state_noted_generation(&rd, 7), 0);
+	save(&rd, &s);
+	assert_int_equal(state_noted_generation(&rd, 7), 0);
+	state_note_generation(&rd, 7, UINT32_MAX);
+	assert_int_equal(state_noted_generation(&rd, 7), UINT32_MAX);
+	assert_int_equal(state_noted_generation(&rd, 8), 0);
+	assert_int_equal(state_noted_generation(&rd, 0), 0);
+	snprintf(path, sizeof(path), "%.100s/generation", (char *)*state);
+	data = read_file(path, &len);
+	for (size_t n = 0; n < len; n++) {
+		write_file(path, data, n);
+		assert_int_equal(state_noted_generation(&rd, 7), 0);
+	}
+	write_file(path, data, len);
+	assert_int_equal(state_noted_generation(&rd, 7), UINT32_MAX);
+	save(&rd, &s);
+	assert_int_equal(state_noted_generation(&rd, 7), 0);
+	state_note_generation(&rd, 7, 13);
+	assert_int_equal(state_remove(&rd, err), 0);
+	assert_int_equal(access(path, F_OK), -1);
+	free(data);
+	state_fini(&s);
+	rundir_close(&rd);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_round_trip),	  TEST(test_truncated),	     TEST(test_lines_changed),
-		TEST(test_foreign_files), TEST(test_replaced_whole), TEST(test_off),
-		TEST(test_headers),	  TEST(test_pause),	     TEST(test_pins),
-		TEST(test_ups),		  TEST(test_odd_names),	     TEST(test_odd_paths),
+		TEST(test_note),	  TEST(test_round_trip),    TEST(test_truncated),
+		TEST(test_lines_changed), TEST(test_foreign_files), TEST(test_replaced_whole),
+		TEST(test_off),		  TEST(test_headers),	    TEST(test_pause),
+		TEST(test_pins),	  TEST(test_ups),	    TEST(test_odd_names),
+		TEST(test_odd_paths),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
