@@ -82,16 +82,14 @@ struct check_shot {
 };
 
 struct check_plan {
-	struct check_link links[CHECK_MAX_LINKS];
-	size_t links_len;
-	struct check_target targets[CHECK_MAX_TARGETS];
-	size_t targets_len;
 	struct check_shot *shots; /* owned */
-	size_t shots_len;
+	size_t shots_len, links_len, targets_len;
 	size_t links_out, targets_out, shots_out; /* that found no room */
 	uint16_t base_port;			  /* source ports: a block from here on */
 	uint16_t control_port;
 	bool lost; /* the tap lost packets: what was not seen may have left */
+	struct check_link links[CHECK_MAX_LINKS];
+	struct check_target targets[CHECK_MAX_TARGETS];
 };
 
 /* Add one, if it is not there yet; counted where there is no room. */

@@ -21,18 +21,18 @@
 
 struct daemon {
 	const struct daemon_options *options;
-	struct loop loop;
-	struct control control;
-	struct reconcile rc;
 	int signal_fd, inotify_fd, claim_fd; /* owned; -1: none */
 	unsigned int opened;		     /* of those two, see struct reconcile */
 	int links_fd, rules_fd;		     /* as they are in the loop now */
 	uint64_t place_ms;		     /* when the run directory is looked at next */
 	pid_t keeper;			     /* our parent at start */
-	char lost[CONFIG_ERR];		     /* why our place could not be made anew; said once */
 	uint64_t alive_ms;		     /* when the service manager was told last */
 	const char *said;		     /* what it was told */
 	bool ready, ending;
+	char lost[CONFIG_ERR]; /* why our place could not be made anew; said once */
+	struct loop loop;
+	struct control control;
+	struct reconcile rc;
 };
 
 static bool is_held(const struct daemon *d)

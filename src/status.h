@@ -94,19 +94,21 @@ struct status {
 	enum guard_state state;
 	enum table_owner owner;
 	uint64_t pause_left_ms; /* 0: no pause */
-	bool watched;		/* a watcher has answered, and tells: */
-	struct watch_status watch;
-	struct policy policy; /* in force; of the kernel's rules where nothing else tells */
+	bool egress, bridge;	/* whether there are tables netdev and bridge */
+	bool watched;		/* a watcher has answered, see below */
 	struct netstate net;
 	struct status_link *links;	   /* owned; one for each of the netstate's */
-	bool egress, bridge;		   /* whether there are tables netdev and bridge */
 	struct status_resolver *resolvers; /* owned; one for each of the policy's */
-	struct status_counter counters[STATUS_MAX_COUNTERS];
-	size_t counters_len;
-	struct fwblocked *blocked; /* owned; what S7 and S11 blocked, by link and port */
+	struct fwblocked *blocked;	   /* owned; what S7 and S11 blocked, by link and port */
 	size_t blocked_len;
-	struct status_warning warnings[STATUS_MAX_WARNINGS];
+	size_t counters_len;
 	size_t warnings_len; /* more than STATUS_MAX_WARNINGS are left out */
+
+	/* What is large comes last: the rest is near, and reached by short instructions. */
+	struct status_counter counters[STATUS_MAX_COUNTERS];
+	struct watch_status watch; /* what the watcher tells */
+	struct policy policy;	   /* in force; of the kernel's rules where nothing else tells */
+	struct status_warning warnings[STATUS_MAX_WARNINGS];
 };
 
 /*
