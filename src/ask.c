@@ -38,3 +38,14 @@ int ask_kernel(int bus, struct nlmsghdr *request, mnl_cb_t cb, void *data)
 	mnl_socket_close(nl);
 	return ret;
 }
+
+const void *ask_attr(const struct nlmsghdr *nlh, size_t header, uint16_t type, size_t len)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, (unsigned int)header)
+		if (mnl_attr_get_type(attr) == type)
+			return mnl_attr_get_payload_len(attr) >= len ? mnl_attr_get_payload(attr) :
+								       NULL;
+	return NULL;
+}

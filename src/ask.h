@@ -12,4 +12,10 @@
  */
 int ask_kernel(int bus, struct nlmsghdr *request, mnl_cb_t cb, void *data);
 
+/*
+ * What the attribute of this type holds, behind a header of that size: NULL where
+ * there is none, or it has less than `len` bytes.  Points into the message.
+ */
+const void *ask_attr(const struct nlmsghdr *nlh, size_t header, uint16_t type, size_t len);
+
 #endif

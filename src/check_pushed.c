@@ -153,8 +153,7 @@ static void read_dhcpcd(const struct check *c, const char *path, struct check_fi
 static void read_numbered(const struct check *c, const char *path, struct check_file *file,
 			  void *ctx)
 {
-	const struct link *const link =
-		netstate_link(c->links, (int)strtol(strrchr(path, '/') + 1, NULL, 10));
+	const struct link *const link = netstate_link(c->links, atoi(strrchr(path, '/') + 1));
 	struct check_json *json = NULL;
 	struct lease l = { .len = 0 };
 

@@ -201,7 +201,7 @@ static void say_ready(struct daemon *d)
 		notify_ready();
 	}
 	if (d->ready && said != d->said)
-		notify_status("%s", said);
+		notify_status(said);
 	d->said = d->ready ? said : NULL;
 }
 

@@ -16,7 +16,7 @@
 static char *put_byte(char *at, uint8_t byte)
 {
 	if (byte <= ' ' || byte >= 0x7f)
-		return at + sprintf(at, "\\%03u", byte);
+		return at + snprintf(at, sizeof("\\255"), "\\%03u", byte);
 	if (strchr(SPECIAL, byte))
 		*at++ = '\\';
 	*at++ = (char)byte;

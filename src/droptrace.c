@@ -150,8 +150,8 @@ static int open_ring(struct ring *ring, int id, int reason, int cpu)
 	ring->fd = (int)syscall(SYS_perf_event_open, &attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	if (ring->fd < 0)
 		return -errno;
-	page = mmap(NULL, (size_t)getpagesize() + RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
-		    ring->fd, 0);
+	page = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE) + RING_BYTES, PROT_READ | PROT_WRITE,
+		    MAP_SHARED, ring->fd, 0);
 	if (page == MAP_FAILED)
 		return -errno;
 	ring->page = page;
@@ -389,7 +389,7 @@ void droptrace_close(struct droptrace *t)
 {
 	for (size_t i = 0; t && i < t->rings_len; i++) {
 		if (t->rings[i].page)
-			munmap(t->rings[i].page, (size_t)getpagesize() + RING_BYTES);
+			munmap(t->rings[i].page, (size_t)sysconf(_SC_PAGESIZE) + RING_BYTES);
 		if (t->rings[i].fd >= 0)
 			close(t->rings[i].fd);
 	}

@@ -18,41 +18,13 @@ struct reading {
 	void *ctx;
 };
 
-/* What its attributes say. */
-struct details {
-	const struct xfrm_user_tmpl *first; /* what `ipsec out reqid` looks at; or NULL */
-	bool marked;			    /* only packets that a mark or a device brings */
-};
-
-static int take_detail(const struct nlattr *attr, void *data)
-{
-	struct details *d = data;
-	struct xfrm_mark mark;
-
-	switch (mnl_attr_get_type(attr)) {
-	case XFRMA_TMPL:
-		if (mnl_attr_get_payload_len(attr) >= sizeof(*d->first))
-			d->first = mnl_attr_get_payload(attr);
-		break;
-	case XFRMA_MARK:
-		if (mnl_attr_get_payload_len(attr) >= sizeof(mark)) {
-			memcpy(&mark, mnl_attr_get_payload(attr), sizeof(mark));
-			d->marked |= mark.m != 0;
-		}
-		break;
-	case XFRMA_IF_ID:
-		if (!mnl_attr_validate(attr, MNL_TYPE_U32))
-			d->marked |= mnl_attr_get_u32(attr) != 0;
-		break;
-	}
-	return MNL_CB_OK;
-}
-
 static int take_policy(const struct nlmsghdr *nlh, void *data)
 {
 	const struct xfrm_userpolicy_info *info = mnl_nlmsg_get_payload(nlh);
 	const struct reading *r = data;
-	struct details d = { .first = NULL };
+	const struct xfrm_user_tmpl *first; /* what `ipsec out reqid` looks at */
+	const struct xfrm_mark *mark;
+	const uint32_t *device;
 	struct ipsec_policy p = { 0 };
 	int err;
 
@@ -60,14 +32,17 @@ static int take_policy(const struct nlmsghdr *nlh, void *data)
 	    mnl_nlmsg_get_payload_len(nlh) < sizeof(*info) || info->dir != XFRM_POLICY_OUT ||
 	    info->action != XFRM_POLICY_ALLOW)
 		return MNL_CB_OK;
-	if (mnl_attr_parse(nlh, sizeof(*info), take_detail, &d) < 0 || !d.first ||
-	    d.first->optional)
+	first = ask_attr(nlh, sizeof(*info), XFRMA_TMPL, sizeof(*first));
+	if (!first || first->optional)
 		return MNL_CB_OK;
-	p.reqid = d.first->reqid;
+	/* Of only those packets that a mark or a device brings. */
+	mark = ask_attr(nlh, sizeof(*info), XFRMA_MARK, sizeof(*mark));
+	device = ask_attr(nlh, sizeof(*info), XFRMA_IF_ID, sizeof(*device));
+	p.reqid = first->reqid;
 	p.bits = info->sel.prefixlen_d;
 	p.dst.family = info->sel.family;
-	p.whole = !d.marked && !info->sel.proto && !info->sel.sport_mask && !info->sel.dport_mask &&
-		  !info->sel.ifindex;
+	p.whole = !(mark && mark->m) && !(device && *device) && !info->sel.proto &&
+		  !info->sel.sport_mask && !info->sel.dport_mask && !info->sel.ifindex;
 	if (p.dst.family == AF_INET || p.dst.family == AF_INET6)
 		memcpy(p.dst.bytes, &info->sel.daddr, addr_len(&p.dst));
 	else

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,16 +132,12 @@ void notify_ready(void)
 	(void)tell("READY=1", -1);
 }
 
-void notify_status(const char *format, ...)
+void notify_status(const char *status)
 {
-	char raw[STATUS_SIZE], text[STATUS_SIZE], message[STATUS_SIZE + 8];
-	va_list args;
+	char text[STATUS_SIZE], message[STATUS_SIZE + 8];
 
-	va_start(args, format);
-	vsnprintf(raw, sizeof(raw), format, args);
-	va_end(args);
 	/* A line break would start another assignment. */
-	snprintf(message, sizeof(message), "STATUS=%s", text_quotable(raw, text, sizeof(text)));
+	snprintf(message, sizeof(message), "STATUS=%s", text_quotable(status, text, sizeof(text)));
 	(void)tell(message, -1);
 }
 
@@ -226,8 +221,9 @@ int notify_take_fd(const char *name)
 
 int notify_pass_fds(const int *fds, const char *const *names, size_t n)
 {
-	char list[NOTIFY_MAX_PASSED * (NAME_MAX_LEN + 1)] = "", pid[16], count[16];
+	char list[NOTIFY_MAX_PASSED * (NAME_MAX_LEN + 1)], pid[16], count[16];
 	int moved[NOTIFY_MAX_PASSED];
+	size_t len = 0;
 
 	if (!n || n > NOTIFY_MAX_PASSED)
 		return -EINVAL;
@@ -243,7 +239,8 @@ int notify_pass_fds(const int *fds, const char *const *names, size_t n)
 		if (dup2(moved[i], FIRST_FD + (int)i) < 0) /* clears close-on-exec */
 			return -errno;
 		close(moved[i]);
-		strcat(strcat(list, i ? ":" : ""), names[i]);
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", i ? ":" : "",
+					names[i]);
 	}
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	snprintf(count, sizeof(count), "%zu", n);

@@ -27,7 +27,7 @@ bool notify_has_journal(void);
 
 /* sd_notify(3): READY=1; STATUS= (one line, cut at 255 bytes); STOPPING=1. */
 void notify_ready(void);
-void notify_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void notify_status(const char *status);
 void notify_stopping(void);
 
 /*

@@ -37,22 +37,12 @@ static bool take_addr(uint8_t family, const void *bytes, struct addr *to)
 	return inet_ntop(family, bytes, text, sizeof(text)) && !addr_parse(text, to);
 }
 
-static bool is_v6only(const struct nlmsghdr *nlh)
-{
-	const struct nlattr *attr;
-
-	mnl_attr_for_each(attr, nlh, sizeof(struct inet_diag_msg))
-		if (mnl_attr_get_type(attr) == INET_DIAG_SKV6ONLY &&
-		    !mnl_attr_validate(attr, MNL_TYPE_U8))
-			return mnl_attr_get_u8(attr);
-	return false;
-}
-
 static int take_socket(const struct nlmsghdr *nlh, void *data)
 {
 	const struct search *search = data;
 	struct sockread_socket s = { .proto = search->proto };
 	struct inet_diag_msg msg;
+	const uint8_t *v6only;
 
 	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(msg))
 		return MNL_CB_OK;
@@ -62,7 +52,8 @@ static int take_socket(const struct nlmsghdr *nlh, void *data)
 		return MNL_CB_OK;
 	s.family = msg.idiag_family;
 	s.state = msg.idiag_state;
-	s.v6only = is_v6only(nlh);
+	v6only = ask_attr(nlh, sizeof(msg), INET_DIAG_SKV6ONLY, sizeof(*v6only));
+	s.v6only = v6only && *v6only;
 	s.source_port = ntohs(msg.id.idiag_sport);
 	s.dest_port = ntohs(msg.id.idiag_dport);
 	s.uid = msg.idiag_uid;

@@ -45,12 +45,11 @@ static struct nlmsghdr *begin(char buf[REQUEST_BYTES], uint16_t type, uint16_t f
 
 static int take_family(const struct nlmsghdr *nlh, void *data)
 {
-	const struct nlattr *attr;
+	const uint16_t *id =
+		ask_attr(nlh, sizeof(struct genlmsghdr), CTRL_ATTR_FAMILY_ID, sizeof(*id));
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
-		if (mnl_attr_get_type(attr) == CTRL_ATTR_FAMILY_ID &&
-		    !mnl_attr_validate(attr, MNL_TYPE_U16))
-			*(uint16_t *)data = mnl_attr_get_u16(attr);
+	if (id)
+		*(uint16_t *)data = *id;
 	return MNL_CB_OK;
 }
 
@@ -88,16 +87,16 @@ static void take_peer(const struct search *s, const struct nlattr *peer)
 static int take_device(const struct nlmsghdr *nlh, void *data)
 {
 	struct search *s = data;
+	const uint32_t *mark =
+		ask_attr(nlh, sizeof(struct genlmsghdr), WGDEVICE_A_FWMARK, sizeof(*mark));
 	const struct nlattr *attr, *peer;
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr)) {
-		if (mnl_attr_get_type(attr) == WGDEVICE_A_FWMARK &&
-		    !mnl_attr_validate(attr, MNL_TYPE_U32))
-			s->mark = mnl_attr_get_u32(attr);
+	if (mark)
+		s->mark = *mark;
+	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
 		if (mnl_attr_get_type(attr) == WGDEVICE_A_PEERS)
 			mnl_attr_for_each_nested(peer, attr)
 				take_peer(s, peer);
-	}
 	return MNL_CB_OK;
 }
 
