@@ -48,9 +48,10 @@ COLLECT	    = -ffunction-sections -fdata-sections
 SHRINK	    = $(if $(SMALL),-flto=auto -fno-plt -fno-asynchronous-unwind-tables \
 	      -fno-unwind-tables $(TIGHTER))
 # What gcc still spends room on, for speed; clang does not know them.
-TIGHTER	    = $(eval TIGHTER := $$(shell for f in -fno-move-loop-invariants -fno-caller-saves \
-	      -fno-thread-jumps; do $(CC) -Werror $$$$f -E -x c /dev/null >/dev/null 2>&1 && \
-	      echo $$$$f; done))$(TIGHTER)
+TIGHTER	    = $(eval TIGHTER := $$(shell for f in move-loop-invariants caller-saves \
+	      thread-jumps inline-functions-called-once; do \
+	      $(CC) -Werror -fno-$$$$f -E -x c /dev/null >/dev/null 2>&1 && echo -fno-$$$$f; \
+	      done))$(TIGHTER)
 SHRINK_LD   = $(if $(SMALL),-Wl$(,)-z$(,)noseparate-code -Wl$(,)--build-id=none)
 SANITIZE    = $(if $(SAN),-fsanitize=address$(,)undefined -fno-sanitize-recover=all \
 	      -fno-omit-frame-pointer)
