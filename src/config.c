@@ -541,6 +541,8 @@ int config_set(struct policy *p, const char *name, const char *value, char reter
 
 	setting.expects = key->expects;
 	err = key->parse(p, &setting);
+	if (!err)
+		return 0;
 	text_quotable(value, shown, sizeof(shown));
 	if (err == -E2BIG)
 		snprintf(reterr_text, CONFIG_ERR,

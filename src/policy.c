@@ -434,13 +434,13 @@ const char *resolver_format(const struct resolver *r, char *buf)
 		[RESOLVER_PATH_ANY] = " via any",
 		[RESOLVER_PATH_LINK] = " via ",
 	};
-	char addr[ADDR_TEXT], port[8] = "";
 	const bool bracket = r->port && r->addr.family == AF_INET6;
+	char *at = stpcpy(buf, bracket ? "[" : "");
 
+	at += strlen(addr_format(&r->addr, at));
 	if (r->port)
-		snprintf(port, sizeof(port), "@%u", r->port);
-	snprintf(buf, POLICY_TEXT, "%s%s%s%s%s%s", bracket ? "[" : "", addr_format(&r->addr, addr),
-		 bracket ? "]" : "", port, via[r->path], r->link);
+		at += sprintf(at, "%s@%u", bracket ? "]" : "", r->port);
+	stpcpy(stpcpy(at, via[r->path]), r->link);
 	return buf;
 }
 
@@ -499,6 +499,13 @@ const char *frames_format(enum frames frames)
 	return words[frames];
 }
 
+static void print_line(const char *key, const char *value, FILE *out)
+{
+	fputs(key, out);
+	fputs(value, out);
+	fputc('\n', out);
+}
+
 int policy_print(const struct policy *p, FILE *out)
 {
 	char text[POLICY_TEXT];
@@ -508,9 +515,9 @@ int policy_print(const struct policy *p, FILE *out)
 	for (size_t i = 0; i < p->insides_len; i++)
 		fprintf(out, "inside = %s\n", tunnel_format(&p->insides[i], text));
 	for (size_t i = 0; i < p->resolvers_len; i++)
-		fprintf(out, "resolver = %s\n", resolver_format(&p->resolvers[i], text));
+		print_line("resolver = ", resolver_format(&p->resolvers[i], text), out);
 	for (size_t i = 0; i < p->endpoints_len; i++)
-		fprintf(out, "endpoint = %s\n", endpoint_format(&p->endpoints[i], text));
+		print_line("endpoint = ", endpoint_format(&p->endpoints[i], text), out);
 	fputs("ports = ", out);
 	for (size_t i = 0; i < p->ports_len; i++)
 		fprintf(out, "%s%u", i ? "," : "", p->ports[i]);
