@@ -18,6 +18,8 @@ from probes import Probe, all_probes, fire
 from test_fragments import send_all
 
 OTHER_PORT, COUNTED_PORT = 4000, 4001
+COUNTED_AS = [(version, protocol) for version in (4, 6)
+              for protocol in ("udp", "tcp")]
 GATEWAY, INSIDE = labnet.RESOLVERS["gateway"], labnet.RESOLVERS["inside"]
 SERVER, WAN, LAN = labnet.VPN_ENDPOINT, labnet.HOST_WAN, labnet.LAN_CLIENT
 MARK = 7
@@ -200,15 +202,22 @@ class Battery:
     def _cost(self):
         """Other traffic ends at the first chain: see count_cold()."""
         with self.lab.host.inside():
-            for family, address in zip((socket.AF_INET, socket.AF_INET6), GATEWAY):
-                with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                    sock.sendto(b"other", (address, COUNTED_PORT))
+            for version, protocol in COUNTED_AS:
+                with socket.socket(
+                        socket.AF_INET if version == 4 else socket.AF_INET6,
+                        socket.SOCK_DGRAM if protocol == "udp"
+                        else socket.SOCK_STREAM) as sock:
+                    sock.setblocking(False)
+                    sock.connect_ex((GATEWAY[version == 6], COUNTED_PORT))
+                    if protocol == "udp":
+                        sock.send(b"other")
         done = self.lab.host.run(["nft", "list", "chain", "inet", "leakguard",
                                   "name_traffic"], check=False)
-        counts = re.findall(rf"th dport {COUNTED_PORT} counter packets (\d+)",
+        counts = re.findall(rf" dport {COUNTED_PORT} counter packets (\d+)",
                             done.stdout)
-        return {f"other traffic v{version}": {COUNTED} if int(count) else set()
-                for version, count in zip((4, 6), counts)}
+        return {f"other traffic v{version}, {protocol}":
+                {COUNTED} if int(count) else set()
+                for (version, protocol), count in zip(COUNTED_AS, counts)}
 
     # --- fragments ---
 
@@ -318,8 +327,8 @@ def marker(version, port, name):
 def count_cold(listing):
     """Have other traffic counted that gets as far as the cold chain."""
     counters = "".join(
-        f"\t\tmeta nfproto ipv{version} th dport {COUNTED_PORT} counter\n"
-        for version in (4, 6))
+        f"\t\tmeta nfproto ipv{version} {protocol} dport {COUNTED_PORT} counter\n"
+        for version, protocol in COUNTED_AS)
     return listing.replace("\tchain name_traffic {\n",
                            "\tchain name_traffic {\n" + counters)
 
