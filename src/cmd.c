@@ -61,5 +61,5 @@ const struct command commands[] = {
 	{ "resume", cmd_resume, 0, "", "End a pause" },
 	{ "watch", cmd_watch, CMD_TAKES_KEYS | CMD_TAKES_UNTIL_DISABLE, "[OPTION]...",
 	  "The watcher in the foreground, for service managers; with options, enable first" },
-	{ .name = NULL },
+	{ .name = "" },
 };

@@ -58,26 +58,26 @@ enum cmd_takes {
 };
 
 struct command {
-	const char *name;
+	char name[8];
 	int (*run)(const struct cmdline *cl); /* returns a cmd_exit */
 	unsigned int takes;		      /* of enum cmd_takes */
 	const char *synopsis;		      /* what follows its name in the usage line */
 	const char *help;		      /* one line */
 };
 
-/* Ends with an entry whose name is NULL. */
+/* Ends with an entry without a name. */
 extern const struct command commands[];
 
 /* An option that is no key; a global one where `takes` is 0. */
 struct cmd_option {
-	const char *name; /* the long one */
-	int letter;	  /* the short one, or a number from 256 on */
-	const char *arg;  /* placeholder, or NULL */
+	char name[16];	 /* the long one */
+	int letter;	 /* the short one, or a number from 256 on */
+	const char *arg; /* placeholder, or NULL */
 	unsigned int takes;
 	const char *help;
 };
 
-/* Ends with an entry whose name is NULL. */
+/* Ends with an entry without a name. */
 extern const struct cmd_option cmd_options[];
 
 /* Whether the command takes this key as an option. */

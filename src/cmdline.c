@@ -38,7 +38,7 @@ const struct cmd_option cmd_options[] = {
 	{ "quiet", 'q', NULL, CMD_TAKES_QUIET, "show no progress, and only what is wrong" },
 	{ "summary", LETTER_SUMMARY, "DURATION", CMD_TAKES_SUMMARY,
 	  "after 90, 90s, 5m or 1h say who asked most, for what, and end" },
-	{ .name = NULL },
+	{ .name = "" },
 };
 
 bool cmd_takes_key(const struct command *command, const struct config_key *key)
@@ -52,19 +52,20 @@ bool cmd_takes_key(const struct command *command, const struct config_key *key)
 
 static void print_option(const char *name, int letter, const char *arg, const char *help)
 {
-	char left[64], shortly[8] = "";
+	char shortly[8] = "";
+	int len;
 
 	if (letter < 256)
 		snprintf(shortly, sizeof(shortly), "-%c, ", letter);
-	snprintf(left, sizeof(left), "%s--%s%s%s", shortly, name, arg ? " " : "", arg ? arg : "");
-	printf("  %-24s %s\n", left, help);
+	len = printf("  %s--%s%s%s", shortly, name, arg ? " " : "", arg ?: "");
+	printf("%*s %s\n", len < 26 ? 26 - len : 0, "", help);
 }
 
 static void print_help(const struct command *command)
 {
 	if (!command) {
 		puts("usage: leakguard [OPTION]... COMMAND [OPTION]...\n\nCommands:");
-		for (const struct command *c = commands; c->name; c++)
+		for (const struct command *c = commands; *c->name; c++)
 			printf("  %-24s %s\n", c->name, c->help);
 	} else {
 		printf("usage: leakguard %s %s\n%s.\n", command->name, command->synopsis,
@@ -74,7 +75,7 @@ static void print_help(const struct command *command)
 	for (const struct config_key *k = config_keys; command && k->name; k++)
 		if (cmd_takes_key(command, k))
 			print_option(k->name, LETTER_KEY, k->arg, k->help);
-	for (const struct cmd_option *o = cmd_options; o->name; o++)
+	for (const struct cmd_option *o = cmd_options; *o->name; o++)
 		if (!o->takes || (command && command->takes & o->takes))
 			print_option(o->name, o->letter, o->arg, o->help);
 	if (!command)
@@ -86,7 +87,7 @@ static void fill_options(const struct command *command, struct option *options)
 {
 	size_t n = 0;
 
-	for (const struct cmd_option *o = cmd_options; o->name && n < MAX_OPTIONS; o++)
+	for (const struct cmd_option *o = cmd_options; *o->name && n < MAX_OPTIONS; o++)
 		if (!o->takes || (command && command->takes & o->takes))
 			options[n++] =
 				(struct option){ o->name, o->arg ? required_argument : no_argument,
@@ -205,7 +206,7 @@ bool cmdline_parse(int argc, char **argv, struct cmdline *ret_cl, int *ret_exit)
 	argc -= optind;
 	argv += optind;
 	word = argv[0];
-	for (const struct command *c = commands; c->name && !cl->command; c++)
+	for (const struct command *c = commands; *c->name && !cl->command; c++)
 		if (!strcmp(c->name, word))
 			cl->command = c;
 	if (!cl->command)

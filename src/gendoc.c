@@ -96,7 +96,7 @@ static void print_man_option(const char *name, int letter, const char *arg)
 
 static void print_man_options(unsigned int takes)
 {
-	for (const struct cmd_option *o = cmd_options; o->name; o++)
+	for (const struct cmd_option *o = cmd_options; *o->name; o++)
 		if (takes ? o->takes & takes : !o->takes) {
 			print_man_option(o->name, has_letter(o) ? o->letter : 0, o->arg);
 			print_roff_sentence(o->help);
@@ -106,7 +106,7 @@ static void print_man_options(unsigned int takes)
 static void man_synopsis(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct command *c = commands; c->name; c++) {
+	for (const struct command *c = commands; *c->name; c++) {
 		printf(".Nm\n.Op Ar option ...\n.Ic %s\n", c->name);
 		if (*c->synopsis) {
 			print_roff(c->synopsis);
@@ -119,9 +119,9 @@ static void man_command(struct page *page, const char *name)
 {
 	const struct command *c = commands;
 
-	while (c->name && strcmp(c->name, name))
+	while (*c->name && strcmp(c->name, name))
 		c++;
-	if (!c->name)
+	if (!*c->name)
 		fail(page, name, "no such command");
 	tell(page, &page->commands, c->name);
 	printf(".It Ic %s", c->name);
@@ -176,7 +176,7 @@ static void bash_commands(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
 	fputs("\t\t_leakguard_words '", stdout);
-	for (const struct command *c = commands; c->name; c++)
+	for (const struct command *c = commands; *c->name; c++)
 		printf(" %s", c->name);
 	puts("'");
 }
@@ -185,7 +185,7 @@ static void bash_global_options(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
 	fputs("\tlocal options='", stdout);
-	for (const struct cmd_option *o = cmd_options; o->name; o++)
+	for (const struct cmd_option *o = cmd_options; *o->name; o++)
 		if (!o->takes)
 			printf(" --%s", o->name);
 	puts("'");
@@ -194,12 +194,12 @@ static void bash_global_options(struct page *page, const char *arg)
 static void bash_options(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct command *c = commands; c->name; c++) {
+	for (const struct command *c = commands; *c->name; c++) {
 		printf("\t%s) options+='", c->name);
 		for (const struct config_key *k = config_keys; k->name; k++)
 			if (cmd_takes_key(c, k))
 				printf(" --%s", k->name);
-		for (const struct cmd_option *o = cmd_options; o->name; o++)
+		for (const struct cmd_option *o = cmd_options; *o->name; o++)
 			if (o->takes & c->takes)
 				printf(" --%s", o->name);
 		puts("' ;;");
@@ -225,7 +225,7 @@ static const char *bash_call(const char *placeholder)
 static void bash_values(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct cmd_option *o = cmd_options; o->name; o++)
+	for (const struct cmd_option *o = cmd_options; *o->name; o++)
 		if (bash_call(o->arg)) {
 			putchar('\t');
 			if (has_letter(o))
@@ -249,7 +249,7 @@ static void bash_auto(struct page *page, const char *arg)
 
 	(void)page, (void)arg;
 	fputs("\t[[ $prev == --tunnel && $command == @(", stdout);
-	for (const struct command *c = commands; c->name; c++)
+	for (const struct command *c = commands; *c->name; c++)
 		if (c->takes & CMD_TAKES_AUTO) {
 			printf("%s%s", bar, c->name);
 			bar = "|";
@@ -261,7 +261,7 @@ static void bash_auto(struct page *page, const char *arg)
 static void bash_words(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct command *c = commands; c->name; c++)
+	for (const struct command *c = commands; *c->name; c++)
 		if (c->takes & CMD_TAKES_WORD && bash_call(c->synopsis))
 			printf("\t%s) %s; return ;;\n", c->name, bash_call(c->synopsis));
 }
@@ -321,7 +321,7 @@ static void print_zsh_option(const char *name, int letter, const char *arg, cons
 static void zsh_commands(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct command *c = commands; c->name; c++) {
+	for (const struct command *c = commands; *c->name; c++) {
 		printf("\t\t'%s:", c->name);
 		print_zsh(c->help);
 		puts("'");
@@ -331,7 +331,7 @@ static void zsh_commands(struct page *page, const char *arg)
 static void zsh_global_options(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct cmd_option *o = cmd_options; o->name; o++)
+	for (const struct cmd_option *o = cmd_options; *o->name; o++)
 		if (!o->takes)
 			print_zsh_option(o->name, has_letter(o) ? o->letter : 0, o->arg, NULL,
 					 false, o->help);
@@ -340,7 +340,7 @@ static void zsh_global_options(struct page *page, const char *arg)
 static void zsh_options(struct page *page, const char *arg)
 {
 	(void)page, (void)arg;
-	for (const struct command *c = commands; c->name; c++) {
+	for (const struct command *c = commands; *c->name; c++) {
 		printf("\t%s) options+=(\n", c->name);
 		for (const struct config_key *k = config_keys; k->name; k++)
 			if (cmd_takes_key(c, k))
@@ -350,7 +350,7 @@ static void zsh_options(struct page *page, const char *arg)
 							 "IF|auto" :
 							 k->arg,
 						 k->values, k->repeats, k->help);
-		for (const struct cmd_option *o = cmd_options; o->name; o++)
+		for (const struct cmd_option *o = cmd_options; *o->name; o++)
 			if (o->takes & c->takes)
 				print_zsh_option(o->name, 0, o->arg, NULL, false, o->help);
 		if (c->takes & CMD_TAKES_WORD) {
@@ -466,7 +466,7 @@ static void print_line(const struct page *page, char *line)
 
 static void check_told(const struct page *page)
 {
-	for (const struct command *c = commands; page->commands.len && c->name; c++)
+	for (const struct command *c = commands; page->commands.len && *c->name; c++)
 		if (!has_told(&page->commands, c->name))
 			fail(page, c->name, "this command is not told of");
 	for (const struct config_key *k = config_keys; page->keys.len && k->name; k++)
