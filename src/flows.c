@@ -1,25 +1,23 @@
 #include "flows.h"
 
-#include <errno.h>
-
-#ifdef HAVE_LIBNETFILTER_CONNTRACK
 #include <arpa/inet.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
+#include <string.h>
 
 #include <libmnl/libmnl.h>
-#include <libnetfilter_conntrack/libnetfilter_conntrack.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 
 #include "ask.h"
+#include "fwattr.h"
 #include "policy.h"
 
 /* There once the module is, in every namespace (nf_conntrack_standalone.c). */
 #define TRACKING "/proc/sys/net/netfilter/nf_conntrack_count"
 
-#define MESSAGE_ROOM 1024 /* one flow's; a flow with all its attributes takes about 300 bytes */
+#define MESSAGE_ROOM 512 /* what names one flow: two addresses and ports, a zone, a number */
 
 struct forgetting {
 	const struct policy *policy;
@@ -27,17 +25,23 @@ struct forgetting {
 	int err;
 };
 
-static bool was_named(const struct policy *p, const struct nf_conntrack *ct)
+/* Of one direction: whether it is UDP or TCP, and from or to a guarded port. */
+static bool is_named(const struct policy *p, const struct nlattr *tuple)
 {
-	/* Before and after address translation; and where the server was let in first. */
-	static const enum nf_conntrack_attr ports[] = { ATTR_ORIG_PORT_DST, ATTR_REPL_PORT_SRC,
-							ATTR_ORIG_PORT_SRC, ATTR_REPL_PORT_DST };
-	const uint8_t proto = nfct_get_attr_u8(ct, ATTR_ORIG_L4PROTO);
+	static const uint16_t ports[] = { CTA_PROTO_SRC_PORT, CTA_PROTO_DST_PORT };
+	const struct nlattr *proto = fwattr_nested(tuple, CTA_TUPLE_PROTO);
+	const struct nlattr *attr = fwattr_nested(proto, CTA_PROTO_NUM);
 	bool guarded = false;
 
-	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++)
-		guarded |= policy_is_guarded(p, ntohs(nfct_get_attr_u16(ct, ports[i])));
-	return guarded && (proto == IPPROTO_UDP || proto == IPPROTO_TCP);
+	if (!attr || mnl_attr_validate(attr, MNL_TYPE_U8) < 0 ||
+	    (mnl_attr_get_u8(attr) != IPPROTO_UDP && mnl_attr_get_u8(attr) != IPPROTO_TCP))
+		return false;
+	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++) {
+		attr = fwattr_nested(proto, ports[i]);
+		guarded |= attr && mnl_attr_validate(attr, MNL_TYPE_U16) == 0 &&
+			   policy_is_guarded(p, ntohs(mnl_attr_get_u16(attr)));
+	}
+	return guarded;
 }
 
 static struct nlmsghdr *put_header(void *buf, uint16_t verb, uint16_t flags, uint8_t family)
@@ -53,24 +57,34 @@ static struct nlmsghdr *put_header(void *buf, uint16_t verb, uint16_t flags, uin
 	return nlh;
 }
 
+static void copy_attr(struct nlmsghdr *nlh, const struct nlattr *attr)
+{
+	if (attr && nlh->nlmsg_len + mnl_attr_get_len(attr) < MESSAGE_ROOM)
+		mnl_attr_put(nlh, attr->nla_type, mnl_attr_get_payload_len(attr),
+			     mnl_attr_get_payload(attr));
+}
+
 /* One that has ended meanwhile is as good as forgotten: the kernel's answer is not read. */
 static int take_flow(const struct nlmsghdr *listed, void *data)
 {
-	struct forgetting *f = data;
+	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(listed);
+	const struct nlattr *of[CTA_MAX + 1] = { NULL }, *attr;
 	_Alignas(struct nlmsghdr) char buf[MESSAGE_ROOM];
-	struct nf_conntrack *ct = nfct_new();
+	struct forgetting *f = data;
 	struct nlmsghdr *nlh;
 
-	if (!ct) {
-		f->err = -ENOMEM;
-		return MNL_CB_ERROR;
-	}
-	if (!nfct_nlmsg_parse(listed, ct) && was_named(f->policy, ct)) {
-		nlh = put_header(buf, IPCTNL_MSG_CT_DELETE, 0, nfct_get_attr_u8(ct, ATTR_L3PROTO));
-		if (nfct_nlmsg_build(nlh, ct) || mnl_socket_sendto(f->nl, nlh, nlh->nlmsg_len) < 0)
-			f->err = f->err ?: -errno;
-	}
-	nfct_destroy(ct);
+	mnl_attr_for_each(attr, listed, sizeof(*nfg))
+		if (mnl_attr_get_type(attr) <= CTA_MAX)
+			of[mnl_attr_get_type(attr)] = attr;
+	/* Before and after address translation; and where the server was let in first. */
+	if (!is_named(f->policy, of[CTA_TUPLE_ORIG]) && !is_named(f->policy, of[CTA_TUPLE_REPLY]))
+		return MNL_CB_OK;
+	nlh = put_header(buf, IPCTNL_MSG_CT_DELETE, 0, nfg->nfgen_family);
+	copy_attr(nlh, of[CTA_TUPLE_ORIG]);
+	copy_attr(nlh, of[CTA_ZONE]);
+	copy_attr(nlh, of[CTA_ID]); /* not one that has the same addresses meanwhile */
+	if (mnl_socket_sendto(f->nl, nlh, nlh->nlmsg_len) < 0)
+		f->err = f->err ?: -errno;
 	return MNL_CB_OK;
 }
 
@@ -106,13 +120,3 @@ int flows_forget(const struct policy *p)
 	/* What a kernel without ctnetlink answers (nfnetlink_rcv_msg()). */
 	return err == -EINVAL ? -ENOTSUP : f.err ?: err;
 }
-
-#else
-
-int flows_forget(const struct policy *p)
-{
-	(void)p;
-	return -ENOTSUP;
-}
-
-#endif

@@ -10,7 +10,7 @@ struct policy;
  * a link's own) was granted under other rules.  Its next packet begins a new one.
  * Does nothing where the kernel tracks nothing.  Blocks for as long as the kernel takes
  * to list its flows.
- * 0, -ENOTSUP where the build or the kernel cannot (ctnetlink), or another -errno.
+ * 0, -ENOTSUP where the kernel cannot (ctnetlink), or another -errno.
  */
 int flows_forget(const struct policy *p);
 

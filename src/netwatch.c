@@ -8,17 +8,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include <netlink/attr.h>
-#include <netlink/msg.h>
-#include <netlink/netlink.h>
-#include <netlink/route/nexthop.h>
-#include <netlink/route/route.h>
-#include <netlink/socket.h>
+#include <libmnl/libmnl.h>
 
 #include "netstate.h"
 #include "routefilter.h"
 
-#define ANSWER_TIMEOUT_S 2 /* the kernel answers at once */
+#define ANSWER_TIMEOUT_S 2     /* the kernel answers at once */
+#define ANSWER_BUF	 65536 /* a dump's largest datagram is 32 KiB (net/netlink/af_netlink.c) */
 #define DUMP_TRIES	 16
 /* Some 2,500 events: a link brings up to 13 each time it changes. */
 #define EVENTS_BYTES	 (1 << 20)
@@ -30,114 +26,214 @@ struct event {
 	struct ifinfomsg info;
 };
 
-/* libnl says NLE_NOMEM for ENOBUFS, too. */
-static int errno_of(int nlerr)
+/* Room for a request of ours: a header, an address, a number. */
+struct request {
+	_Alignas(struct nlmsghdr) char buf[128];
+};
+
+/* Returns the header of this size behind the message's own, all zeros. */
+static void *begin(struct request *r, uint16_t type, uint16_t flags, size_t header)
 {
-	if (nlerr >= 0)
-		return 0;
-	return nlerr == -NLE_NOMEM ? -ENOMEM : -EIO;
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(r->buf);
+
+	nlh->nlmsg_type = type;
+	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
+	return mnl_nlmsg_put_extra_header(nlh, header);
 }
 
-static int open_socket(struct nl_sock **ret_sk)
+static struct nlmsghdr *message(struct request *r)
 {
-	/* libnl waits for an answer also to a request that it could not send. */
-	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
-	struct nl_sock *sk = nl_socket_alloc();
+	return (void *)r->buf;
+}
 
-	if (!sk)
-		return -ENOMEM;
-	if (nl_connect(sk, NETLINK_ROUTE) < 0 || /* sets close-on-exec */
-	    setsockopt(nl_socket_get_fd(sk), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout))) {
-		nl_socket_free(sk);
+static int open_socket(int flags, struct mnl_socket **ret_nl)
+{
+	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
+	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | flags);
+
+	if (!nl)
+		return errno == ENOMEM ? -ENOMEM : -EIO;
+	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout))) {
+		mnl_socket_close(nl);
 		return -EIO;
 	}
-	nl_socket_disable_auto_ack(sk);
-	*ret_sk = sk;
+	*ret_nl = nl;
 	return 0;
 }
 
-static int take_link(struct nl_msg *msg, void *arg)
+/* What an answer has come to. */
+struct answer {
+	int err; /* of the kernel, or of the first callback that failed */
+	bool over;
+};
+
+/* 0 or -errno; a message that is too short for one says nothing. */
+static int read_errno(const struct nlmsghdr *nlh)
 {
-	struct nlmsghdr *nlh = nlmsg_hdr(msg);
-	const struct ifinfomsg *info = nlmsg_data(nlh);
-	struct nlattr *name, *linkinfo, *master, *parent, *kind = NULL;
-	struct link *link;
-
-	if (nlh->nlmsg_type != RTM_NEWLINK || !nlmsg_valid_hdr(nlh, sizeof(*info)))
-		return NL_SKIP;
-	link = netstate_add_link(arg);
-	if (!link)
-		return -NLE_NOMEM;
-	*link = (struct link){ .index = info->ifi_index, .up = (info->ifi_flags & IFF_UP) != 0 };
-
-	name = nlmsg_find_attr(nlh, sizeof(*info), IFLA_IFNAME);
-	linkinfo = nlmsg_find_attr(nlh, sizeof(*info), IFLA_LINKINFO);
-	if (linkinfo)
-		kind = nla_find(nla_data(linkinfo), nla_len(linkinfo), IFLA_INFO_KIND);
-	if (name)
-		nla_strlcpy(link->name, name, sizeof(link->name));
-	if (kind)
-		nla_strlcpy(link->kind, kind, sizeof(link->kind));
-	master = nlmsg_find_attr(nlh, sizeof(*info), IFLA_MASTER);
-	if (master && nla_len(master) >= (int)sizeof(uint32_t))
-		link->master = (int)nla_get_u32(master);
-	parent = nlmsg_find_attr(nlh, sizeof(*info), IFLA_LINK);
-	/* With the second attribute the index is one of another namespace. */
-	if (parent && nla_len(parent) >= (int)sizeof(uint32_t) &&
-	    !nlmsg_find_attr(nlh, sizeof(*info), IFLA_LINK_NETNSID))
-		link->parent = (int)nla_get_u32(parent);
-	return NL_OK;
-}
-
-/* A dump that fails on its way says so in its last message only, which libnl does not read. */
-static int take_end(struct nl_msg *msg, void *arg)
-{
-	const struct nlmsghdr *nlh = nlmsg_hdr(msg);
 	int err = 0;
 
-	(void)arg;
-	if (nlmsg_datalen(nlh) >= (int)sizeof(err))
-		memcpy(&err, nlmsg_data(nlh), sizeof(err));
-	return err == -ENODEV ? -NLE_NODEV : err < 0 ? -NLE_FAILURE : NL_STOP;
+	if (mnl_nlmsg_get_payload_len(nlh) >= sizeof(err))
+		memcpy(&err, mnl_nlmsg_get_payload(nlh), sizeof(err));
+	return err < 0 ? err : 0;
 }
 
-static int ask_links(struct nl_sock *sk)
+/*
+ * Not by mnl_cb_run(3), which leaves a dump that was disturbed unread, and does
+ * not read what its last message says: that it failed on its way.
+ */
+static void take_datagram(const char *buf, int len, const struct nlmsghdr *request,
+			  int (*take)(const struct nlmsghdr *nlh, void *data), void *data,
+			  struct answer *a)
 {
-	struct ifinfomsg request = { .ifi_family = AF_UNSPEC };
-	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETLINK, NLM_F_DUMP);
-	int err = -NLE_NOMEM;
+	const struct nlmsghdr *nlh = (const void *)buf;
 
-	if (!msg)
+	for (; mnl_nlmsg_ok(nlh, len) && !a->over; nlh = mnl_nlmsg_next(nlh, &len)) {
+		if (nlh->nlmsg_seq != request->nlmsg_seq)
+			continue;
+		a->over = !(request->nlmsg_flags & NLM_F_DUMP) || nlh->nlmsg_type == NLMSG_DONE ||
+			  nlh->nlmsg_type == NLMSG_ERROR;
+		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
+			a->err = a->err ? a->err : -EINTR;
+		if (nlh->nlmsg_type == NLMSG_DONE || nlh->nlmsg_type == NLMSG_ERROR)
+			a->err = a->err ? a->err : read_errno(nlh);
+		else if (!a->err)
+			a->err = take(nlh, data);
+	}
+}
+
+/* -EIO where there was no answer; else 0, or what the kernel or `take` said. */
+static int ask(struct mnl_socket *nl, struct request *r,
+	       int (*take)(const struct nlmsghdr *nlh, void *data), void *data)
+{
+	char buf[ANSWER_BUF] __attribute__((aligned(__alignof__(struct nlmsghdr))));
+	struct answer a = { 0 };
+
+	if (mnl_socket_sendto(nl, r->buf, message(r)->nlmsg_len) < 0)
+		return errno == ENOMEM ? -ENOMEM : -EIO;
+	while (!a.over) {
+		const ssize_t len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+
+		if (len > 0)
+			take_datagram(buf, (int)len, message(r), take, data, &a);
+		else if (!len || errno != EINTR)
+			return len && errno == ENOMEM ? -ENOMEM : -EIO;
+	}
+	return a.err;
+}
+
+static void copy_name(char *name, size_t size, const struct nlattr *attr)
+{
+	const size_t len = strnlen(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
+
+	memcpy(name, mnl_attr_get_payload(attr), len < size ? len : size - 1);
+}
+
+static int take_link(const struct nlmsghdr *nlh, void *data)
+{
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(nlh);
+	const struct nlattr *attr, *kind, *parent = NULL;
+	bool elsewhere = false;
+	struct link *link;
+
+	if (nlh->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(nlh) < sizeof(*info))
+		return 0;
+	link = netstate_add_link(data);
+	if (!link)
+		return -ENOMEM;
+	*link = (struct link){ .index = info->ifi_index, .up = (info->ifi_flags & IFF_UP) != 0 };
+
+	mnl_attr_for_each(attr, nlh, sizeof(*info)) {
+		const bool number = mnl_attr_get_payload_len(attr) >= sizeof(uint32_t);
+
+		switch (mnl_attr_get_type(attr)) {
+		case IFLA_IFNAME:
+			copy_name(link->name, sizeof(link->name), attr);
+			break;
+		case IFLA_LINKINFO:
+			mnl_attr_for_each_nested(kind, attr)
+				if (mnl_attr_get_type(kind) == IFLA_INFO_KIND)
+					copy_name(link->kind, sizeof(link->kind), kind);
+			break;
+		case IFLA_MASTER:
+			link->master = number ? (int)mnl_attr_get_u32(attr) : 0;
+			break;
+		case IFLA_LINK:
+			parent = number ? attr : NULL;
+			break;
+		case IFLA_LINK_NETNSID:
+			elsewhere = true;
+			break;
+		default:
+			break;
+		}
+	}
+	/* With the second attribute the index is one of another namespace. */
+	if (parent && !elsewhere)
+		link->parent = (int)mnl_attr_get_u32(parent);
+	return 0;
+}
+
+/*
+ * A dump on a socket of its own; of one link's routes if the kernel can (`strict`;
+ * refused before Linux 4.20).  0, -ENOMEM, -EINTR where it was disturbed, -ENODEV, or -EIO.
+ */
+static int dump(struct request *r, bool strict, int (*take)(const struct nlmsghdr *nlh, void *data),
+		void *data)
+{
+	struct mnl_socket *nl;
+	int on = strict, err = open_socket(0, &nl);
+
+	if (err)
 		return err;
-	if (!nlmsg_append(msg, &request, sizeof(request), NLMSG_ALIGNTO) &&
-	    !nla_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS))
-		err = nl_send_auto(sk, msg);
-	nlmsg_free(msg);
-	return err < 0 ? err : nl_recvmsgs_default(sk);
+	if (strict)
+		(void)mnl_socket_setsockopt(nl, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
+	err = ask(nl, r, take, data);
+	mnl_socket_close(nl);
+	return !err || err == -ENOMEM || err == -EINTR || err == -ENODEV ? err : -EIO;
 }
 
 int netwatch_dump_links(struct netstate *ns)
 {
-	struct nl_sock *sk;
-	int tries = DUMP_TRIES, err = open_socket(&sk);
+	struct request r;
+	int tries = DUMP_TRIES, err;
 
-	if (err)
-		return err;
-	nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_link, ns);
-	nl_socket_modify_cb(sk, NL_CB_FINISH, NL_CB_CUSTOM, take_end, NULL);
+	begin(&r, RTM_GETLINK, NLM_F_DUMP, sizeof(struct ifinfomsg));
+	mnl_attr_put_u32(message(&r), IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	do {
 		ns->links_len = 0;
-		err = ask_links(sk);
-	} while (err == -NLE_DUMP_INTR && --tries); /* read to its end: the socket is as new */
-	nl_socket_free(sk);
-	if (err < 0)
+		err = dump(&r, false, take_link, ns);
+	} while (err == -EINTR && --tries);
+	if (err)
 		netstate_fini(ns);
-	return errno_of(err);
+	return err && err != -ENOMEM ? -EIO : err;
+}
+
+/* Calls `use` for the link of each next hop. */
+static void each_hop(const struct nlmsghdr *nlh, void (*use)(void *data, int link), void *data)
+{
+	const struct nlattr *attr;
+
+	mnl_attr_for_each(attr, nlh, sizeof(struct rtmsg)) {
+		const uint16_t type = mnl_attr_get_type(attr);
+
+		if (type == RTA_OIF && mnl_attr_get_payload_len(attr) >= sizeof(uint32_t)) {
+			use(data, (int)mnl_attr_get_u32(attr));
+		} else if (type == RTA_MULTIPATH) {
+			const struct rtnexthop *hop = mnl_attr_get_payload(attr);
+			int left = mnl_attr_get_payload_len(attr);
+
+			for (; left >= (int)sizeof(*hop) && RTNH_OK(hop, left);
+			     left -= RTNH_ALIGN(hop->rtnh_len), hop = RTNH_NEXT(hop))
+				use(data, hop->rtnh_ifindex);
+		}
+	}
 }
 
 /* A question, and where its answer goes. */
 struct question {
 	struct route_to *to;
+	size_t hops_len;
 	/*
 	 * For the route itself, with all its next hops (RTM_F_FIB_MATCH), not for
 	 * the one that a packet would take by chance.
@@ -145,77 +241,64 @@ struct question {
 	bool match;
 };
 
-static int take_route(struct nl_msg *msg, void *arg)
+static void add_hop(void *data, int link)
 {
-	const struct question *q = arg;
-	struct rtnl_route *route = NULL;
-	int type, n;
+	struct question *q = data;
 
-	if (rtnl_route_parse(nlmsg_hdr(msg), &route) < 0)
-		return NL_SKIP;
-	type = rtnl_route_get_type(route);
-	n = rtnl_route_get_nnexthops(route);
-	/* What stays on this host has lo for its link, which only a packet's answer says. */
-	if (type != RTN_UNICAST && (type != RTN_LOCAL || q->match))
-		n = 0;
-	for (int i = 0; i < n && i < ROUTE_MAX_HOPS; i++)
-		q->to->hops[i] = rtnl_route_nh_get_ifindex(rtnl_route_nexthop_n(route, i));
-	rtnl_route_put(route);
-	return NL_STOP;
+	if (q->hops_len < ROUTE_MAX_HOPS)
+		q->to->hops[q->hops_len++] = link;
 }
 
-static int ask_route(struct nl_sock *sk, struct route_to *to, bool match)
+static int take_route(const struct nlmsghdr *nlh, void *data)
 {
-	struct rtmsg request = {
-		.rtm_family = (unsigned char)to->addr.family,
-		.rtm_dst_len = (unsigned char)(addr_len(&to->addr) * 8),
-		.rtm_flags = match ? RTM_F_FIB_MATCH : 0,
-	};
-	struct question question = { to, match };
-	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, NLM_F_REQUEST);
+	const struct rtmsg *rtm = mnl_nlmsg_get_payload(nlh);
+	const struct question *q = data;
+
+	if (nlh->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(nlh) < sizeof(*rtm))
+		return 0;
+	/* What stays on this host has lo for its link, which only a packet's answer says. */
+	if (rtm->rtm_type == RTN_UNICAST || (rtm->rtm_type == RTN_LOCAL && !q->match))
+		each_hop(nlh, add_hop, data);
+	return 0;
+}
+
+static int ask_route(struct mnl_socket *nl, struct route_to *to, unsigned int seq, bool match)
+{
+	struct question question = { .to = to, .match = match };
+	struct request r;
+	struct rtmsg *rtm = begin(&r, RTM_GETROUTE, 0, sizeof(*rtm));
 	int err;
 
-	if (!msg)
-		return -ENOMEM;
-	if (nlmsg_append(msg, &request, sizeof(request), NLMSG_ALIGNTO) < 0 ||
-	    nla_put(msg, RTA_DST, (int)addr_len(&to->addr), to->addr.bytes) < 0) {
-		nlmsg_free(msg);
-		return -ENOMEM;
-	}
-	nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_route, &question);
-	err = nl_send_auto(sk, msg);
-	nlmsg_free(msg);
-	if (err < 0)
-		return errno_of(err);
-
-	err = nl_recvmsgs_default(sk);
-	if (err == -NLE_NOMEM)
-		return -ENOMEM;
-	/* Any error of the kernel's means that no packet would go: unreachable, prohibited, ... */
-	return err == -NLE_AGAIN ? -EIO : 0;
+	rtm->rtm_family = (unsigned char)to->addr.family;
+	rtm->rtm_dst_len = (unsigned char)(addr_len(&to->addr) * 8);
+	rtm->rtm_flags = match ? RTM_F_FIB_MATCH : 0;
+	mnl_attr_put(message(&r), RTA_DST, addr_len(&to->addr), to->addr.bytes);
+	message(&r)->nlmsg_seq = seq;
+	err = ask(nl, &r, take_route, &question);
+	/* Any other error of the kernel's means that no packet would go: unreachable, prohibited, ... */
+	return err == -ENOMEM || err == -EIO ? err : 0;
 }
 
 int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t n)
 {
 	struct route_to *routes = calloc(n + 1, sizeof(*routes));
-	struct nl_sock *sk;
-	int err;
+	struct mnl_socket *nl = NULL;
+	unsigned int seq = 0;
+	int err = 0;
 
 	if (!routes)
 		return -ENOMEM;
-	err = open_socket(&sk);
-	if (err) {
-		free(routes);
-		return err;
-	}
+	if (n)
+		err = open_socket(0, &nl);
 	for (size_t i = 0; i < n && !err; i++) {
 		routes[i].addr = addrs[i];
-		err = ask_route(sk, &routes[i], true);
+		err = ask_route(nl, &routes[i], ++seq, true);
 		/* None: unreachable; local; or nexthop objects, which are not in the route. */
 		if (!err && !routes[i].hops[0])
-			err = ask_route(sk, &routes[i], false);
+			err = ask_route(nl, &routes[i], ++seq, false);
 	}
-	nl_socket_free(sk);
+	if (nl)
+		mnl_socket_close(nl);
 	if (err) {
 		free(routes);
 		return err;
@@ -230,59 +313,59 @@ struct wide_search {
 	struct netstate *ns;
 	int link;
 	unsigned char family; /* without IPv6 the kernel answers with IPv4's once more */
+	bool through;
 };
 
-static int take_wide(struct nl_msg *msg, void *arg)
+static void note_link(void *data, int link)
 {
-	struct nlmsghdr *nlh = nlmsg_hdr(msg);
-	const struct rtmsg *rtm = nlmsg_data(nlh);
-	const struct wide_search *search = arg;
-	struct rtnl_route *route = NULL;
-	struct wide_route wide = { .link = search->link };
-	const struct nlattr *dst;
-	bool through = false;
+	struct wide_search *search = data;
+
+	search->through |= link == search->link;
+}
+
+static int take_wide(const struct nlmsghdr *nlh, void *data)
+{
+	const struct rtmsg *rtm = mnl_nlmsg_get_payload(nlh);
+	struct wide_search *search = data;
+	struct wide_route wide = { .link = search->link }, *added;
+	const struct nlattr *attr;
 
 	/* Without the kernel's help there may be a million: most go by their header alone. */
-	if (nlh->nlmsg_type != RTM_NEWROUTE || !nlmsg_valid_hdr(nlh, sizeof(*rtm)) ||
+	if (nlh->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(nlh) < sizeof(*rtm) ||
 	    rtm->rtm_family != search->family || rtm->rtm_type != RTN_UNICAST ||
 	    rtm->rtm_flags & RTM_F_CLONED ||
 	    rtm->rtm_dst_len > (rtm->rtm_family == AF_INET ? WIDE_BITS_IPV4 : WIDE_BITS_IPV6))
-		return NL_SKIP;
+		return 0;
 	wide.bits = rtm->rtm_dst_len;
 	wide.dst.family = rtm->rtm_family;
-	dst = nlmsg_find_attr(nlh, sizeof(*rtm), RTA_DST);
-	if (dst && nla_len(dst) == (int)addr_len(&wide.dst))
-		memcpy(wide.dst.bytes, nla_data(dst), addr_len(&wide.dst));
-	if (rtnl_route_parse(nlh, &route) < 0)
-		return NL_SKIP;
-	wide.table = rtnl_route_get_table(route);
-	for (int i = 0; i < rtnl_route_get_nnexthops(route); i++)
-		through |=
-			rtnl_route_nh_get_ifindex(rtnl_route_nexthop_n(route, i)) == search->link;
-	rtnl_route_put(route);
-	if (through) {
-		struct wide_route *added = netstate_add_wide(search->ns);
+	wide.table = rtm->rtm_table;
+	mnl_attr_for_each(attr, nlh, sizeof(*rtm)) {
+		const size_t len = mnl_attr_get_payload_len(attr);
 
-		if (!added)
-			return -NLE_NOMEM;
-		*added = wide;
+		if (mnl_attr_get_type(attr) == RTA_DST && len == addr_len(&wide.dst))
+			memcpy(wide.dst.bytes, mnl_attr_get_payload(attr), len);
+		if (mnl_attr_get_type(attr) == RTA_TABLE && len >= sizeof(uint32_t))
+			wide.table = mnl_attr_get_u32(attr);
 	}
-	return NL_OK;
+	search->through = false;
+	each_hop(nlh, note_link, search);
+	if (!search->through)
+		return 0;
+	added = netstate_add_wide(search->ns);
+	if (!added)
+		return -ENOMEM;
+	*added = wide;
+	return 0;
 }
 
-static int ask_wide(struct nl_sock *sk, const struct wide_search *search)
+static int dump_wide(struct wide_search *search)
 {
-	struct rtmsg request = { .rtm_family = search->family };
-	struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, NLM_F_DUMP);
-	int err = -NLE_NOMEM;
+	struct request r;
+	struct rtmsg *rtm = begin(&r, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm));
 
-	if (!msg)
-		return err;
-	if (!nlmsg_append(msg, &request, sizeof(request), NLMSG_ALIGNTO) &&
-	    !nla_put_u32(msg, RTA_OIF, (uint32_t)search->link))
-		err = nl_send_auto(sk, msg);
-	nlmsg_free(msg);
-	return err < 0 ? err : nl_recvmsgs_default(sk);
+	rtm->rtm_family = search->family;
+	mnl_attr_put_u32(message(&r), RTA_OIF, (uint32_t)search->link);
+	return dump(&r, true, take_wide, search);
 }
 
 int netwatch_dump_wide(struct netstate *ns, int link)
@@ -290,46 +373,40 @@ int netwatch_dump_wide(struct netstate *ns, int link)
 	static const unsigned char families[] = { AF_INET, AF_INET6 };
 	const size_t before = ns->wides_len;
 	struct wide_search search = { .ns = ns, .link = link };
-	const int on = 1;
-	struct nl_sock *sk;
-	int err = open_socket(&sk);
+	int err = 0;
 
-	if (err)
-		return err;
-	/* Refused before Linux 4.20, where take_wide() has to look at all routes. */
-	(void)setsockopt(nl_socket_get_fd(sk), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on,
-			 sizeof(on));
-	nl_socket_modify_cb(sk, NL_CB_VALID, NL_CB_CUSTOM, take_wide, &search);
-	nl_socket_modify_cb(sk, NL_CB_FINISH, NL_CB_CUSTOM, take_end, NULL);
 	for (int tries = 0; tries < DUMP_TRIES; tries++) {
 		ns->wides_len = before;
 		err = 0;
-		for (size_t i = 0; err >= 0 && i < sizeof(families); i++) {
+		for (size_t i = 0; !err && i < sizeof(families); i++) {
 			search.family = families[i];
-			err = ask_wide(sk, &search);
+			err = dump_wide(&search);
 		}
-		if (err != -NLE_DUMP_INTR)
+		if (err != -EINTR)
 			break;
 	}
-	nl_socket_free(sk);
-	if (err < 0)
+	if (err)
 		ns->wides_len = before;
-	return err == -NLE_NODEV ? 0 : errno_of(err); /* it has gone, and its routes with it */
+	/* -ENODEV: it has gone, and its routes with it. */
+	return !err || err == -ENODEV ? 0 : err == -ENOMEM ? err : -EIO;
 }
 
-static int join_groups(struct nl_sock *sk)
+static int join_groups(struct mnl_socket *nl)
 {
 	static const int groups[] = {
 		RTNLGRP_LINK,	    RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
 		RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE,	 RTNLGRP_IPV6_RULE,
 	};
-	int err = 0;
+	int group = RTNLGRP_NEXTHOP;
 
-	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]) && !err; i++)
-		err = nl_socket_add_membership(sk, groups[i]);
 	/* Linux 5.3 and later; before, all nexthops are in the routes. */
-	(void)nl_socket_add_membership(sk, RTNLGRP_NEXTHOP);
-	return errno_of(err);
+	(void)mnl_socket_setsockopt(nl, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++) {
+		group = groups[i];
+		if (mnl_socket_setsockopt(nl, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
+			return -EIO;
+	}
+	return 0;
 }
 
 static int size_buffer(int fd)
@@ -344,33 +421,32 @@ static int size_buffer(int fd)
 
 int netwatch_open(struct netwatch *ret_nw)
 {
-	struct nl_sock *sk;
-	int err = open_socket(&sk);
+	struct mnl_socket *nl;
+	int err = open_socket(SOCK_NONBLOCK, &nl);
 
 	if (err)
 		return err;
-	err = size_buffer(nl_socket_get_fd(sk)); /* before there are events */
+	err = size_buffer(mnl_socket_get_fd(nl)); /* before there are events */
 	if (!err)
-		err = errno_of(nl_socket_set_nonblocking(sk));
-	if (!err)
-		err = join_groups(sk);
+		err = join_groups(nl);
 	if (err) {
-		nl_socket_free(sk);
+		mnl_socket_close(nl);
 		return err;
 	}
-	ret_nw->events = sk;
+	ret_nw->events = nl;
 	return 0;
 }
 
 void netwatch_close(struct netwatch *nw)
 {
-	nl_socket_free(nw->events);
+	if (nw->events)
+		mnl_socket_close(nw->events);
 	*nw = (struct netwatch){ 0 };
 }
 
 int netwatch_fd(const struct netwatch *nw)
 {
-	return nw->events ? nl_socket_get_fd(nw->events) : -1;
+	return nw->events ? mnl_socket_get_fd(nw->events) : -1;
 }
 
 int netwatch_filter(struct netwatch *nw, const struct addr *addrs, size_t n)
@@ -392,7 +468,6 @@ static bool is_new_link(const struct event *ev, ssize_t len)
 	       ev->info.ifi_change == UINT32_MAX;
 }
 
-/* Not by libnl, which would allocate, copy and parse each of them. */
 int netwatch_read(struct netwatch *nw, bool *ret_changed, bool *ret_lost)
 {
 	const int fd = netwatch_fd(nw);

@@ -1,5 +1,5 @@
 /*
- * netwatch.h - libnl: the kernel's links and routes -> struct netstate; its events -> "look again"
+ * netwatch.h - the kernel's links and routes -> struct netstate; its events -> "look again"
  *
  * The only file that speaks rtnetlink.  Needs no capability.
  */
@@ -11,17 +11,17 @@
 
 struct addr;
 struct netstate;
-struct nl_sock;
+struct mnl_socket;
 
 struct netwatch {
-	struct nl_sock *events; /* owned; NULL: not open */
+	struct mnl_socket *events; /* owned; NULL: not open */
 	bool appeared;		/* the last netwatch_read() was told of a new link */
 };
 
 /*
  * Dump all links into an empty netstate, as one consistent whole.  Blocks
  * until the kernel has answered, at most 2 s a message.  0, or -errno (-ENOMEM,
- * or -EIO for what libnl could not read, or when links came and went during
+ * or -EIO for what could not be read, or when links came and went during
  * every one of 16 dumps) and nothing to free.
  */
 int netwatch_dump_links(struct netstate *ns);

@@ -22,10 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <netlink/attr.h>
-#include <netlink/msg.h>
-#include <netlink/netlink.h>
-#include <netlink/socket.h>
+#include <libmnl/libmnl.h>
 
 #include "netstate.h"
 #include "netwatch.h"
@@ -34,11 +31,11 @@
 #define LINKS	       120  /* more than one datagram of a dump holds */
 
 static struct {
-	struct nl_sock *sk; /* asks for what is to happen; NULL: no namespace */
+	struct mnl_socket *sk; /* asks for what is to happen; NULL: no namespace */
 	bool ipv6;
 } ns;
 
-/* --- faults: libnl's recvmsg(2) is this one --- */
+/* --- faults: libmnl's recvmsg(2) is this one --- */
 
 static enum { FAULT_NONE, FAULT_INTERRUPTED, FAULT_REFUSED, FAULT_SILENT } fault;
 static int faults_left, dumps_seen;
@@ -60,7 +57,6 @@ static void spoil(struct nlmsghdr *nlh, int len)
 	}
 }
 
-/* libnl peeks at each datagram first, for its length. */
 ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	ssize_t len;
@@ -70,7 +66,7 @@ ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 		return -1;
 	}
 	len = syscall(SYS_recvmsg, fd, msg, flags);
-	if (len > 0 && fault != FAULT_NONE && !(flags & MSG_PEEK))
+	if (len > 0 && fault != FAULT_NONE)
 		spoil(msg->msg_iov->iov_base, (int)len);
 	return len;
 }
@@ -110,14 +106,15 @@ static int make_namespace(void **state)
 	ns.ipv6 = access("/proc/self/net/if_inet6", F_OK) == 0;
 	if (!ns.ipv6)
 		print_message("skipped: routes of IPv6, which this kernel has not\n");
-	ns.sk = nl_socket_alloc();
-	return ns.sk && !nl_connect(ns.sk, NETLINK_ROUTE) ? 0 : -1;
+	ns.sk = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	return ns.sk && !mnl_socket_bind(ns.sk, 0, MNL_SOCKET_AUTOPID) ? 0 : -1;
 }
 
 static int leave_namespace(void **state)
 {
 	(void)state;
-	nl_socket_free(ns.sk);
+	if (ns.sk)
+		mnl_socket_close(ns.sk);
 	return 0;
 }
 
@@ -127,27 +124,56 @@ static void need_namespace(void)
 		skip();
 }
 
+struct message {
+	_Alignas(struct nlmsghdr) char buf[256];
+};
+
+static struct nlmsghdr *begin(struct message *m, int type, int flags)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(m->buf);
+
+	nlh->nlmsg_type = (uint16_t)type;
+	nlh->nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
+	return nlh;
+}
+
+/* 0, or what the kernel says to it. */
+static int send_message(const struct nlmsghdr *nlh)
+{
+	_Alignas(struct nlmsghdr) char buf[1024];
+	ssize_t len;
+
+	assert_int_equal(mnl_socket_sendto(ns.sk, nlh, nlh->nlmsg_len), nlh->nlmsg_len);
+	len = mnl_socket_recvfrom(ns.sk, buf, sizeof(buf));
+	assert_true(len > 0);
+	return mnl_cb_run(buf, (size_t)len, 0, 0, NULL, NULL) < 0 ? -errno : 0;
+}
+
 static int change_link(int type, int flags, const char *name, const char *kind, bool up)
 {
-	struct ifinfomsg info = { .ifi_flags = up ? IFF_UP : 0, .ifi_change = IFF_UP };
-	struct nl_msg *msg = nlmsg_alloc_simple(type, flags);
+	struct message m;
+	struct nlmsghdr *nlh = begin(&m, type, flags);
+	struct ifinfomsg *info = mnl_nlmsg_put_extra_header(nlh, sizeof(*info));
 	struct nlattr *linkinfo;
 
-	assert_non_null(msg);
-	assert_int_equal(nlmsg_append(msg, &info, sizeof(info), NLMSG_ALIGNTO), 0);
-	assert_int_equal(nla_put_string(msg, IFLA_IFNAME, name), 0);
+	info->ifi_flags = up ? IFF_UP : 0;
+	info->ifi_change = IFF_UP;
+	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
 	if (kind) {
-		linkinfo = nla_nest_start(msg, IFLA_LINKINFO);
-		assert_non_null(linkinfo);
-		assert_int_equal(nla_put_string(msg, IFLA_INFO_KIND, kind), 0);
-		nla_nest_end(msg, linkinfo);
+		linkinfo = mnl_attr_nest_start(nlh, IFLA_LINKINFO);
+		mnl_attr_put_strz(nlh, IFLA_INFO_KIND, kind);
+		mnl_attr_nest_end(nlh, linkinfo);
 	}
-	return nl_send_sync(ns.sk, msg);
+	return send_message(nlh);
 }
 
 static void change_route(int type, const struct addr *dst, unsigned char dst_len)
 {
-	struct rtmsg rtm = {
+	struct message m;
+	struct nlmsghdr *nlh = begin(&m, type, type == RTM_NEWROUTE ? NLM_F_CREATE : 0);
+	struct rtmsg *rtm = mnl_nlmsg_put_extra_header(nlh, sizeof(*rtm));
+
+	*rtm = (struct rtmsg){
 		.rtm_family = (unsigned char)dst->family,
 		.rtm_dst_len = dst_len,
 		.rtm_table = RT_TABLE_MAIN,
@@ -155,13 +181,9 @@ static void change_route(int type, const struct addr *dst, unsigned char dst_len
 		.rtm_scope = RT_SCOPE_LINK,
 		.rtm_type = RTN_UNICAST,
 	};
-	struct nl_msg *msg = nlmsg_alloc_simple(type, type == RTM_NEWROUTE ? NLM_F_CREATE : 0);
-
-	assert_non_null(msg);
-	assert_int_equal(nlmsg_append(msg, &rtm, sizeof(rtm), NLMSG_ALIGNTO), 0);
-	assert_int_equal(nla_put(msg, RTA_DST, (int)addr_len(dst), dst->bytes), 0);
-	assert_int_equal(nla_put_u32(msg, RTA_OIF, if_nametoindex("lo")), 0);
-	assert_int_equal(nl_send_sync(ns.sk, msg), 0);
+	mnl_attr_put(nlh, RTA_DST, addr_len(dst), dst->bytes);
+	mnl_attr_put_u32(nlh, RTA_OIF, if_nametoindex("lo"));
+	assert_int_equal(send_message(nlh), 0);
 }
 
 static struct addr parsed(const char *text)
@@ -239,7 +261,7 @@ static void test_descriptor(void **state)
 	assert_true(fcntl(netwatch_fd(&nw), F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(netwatch_fd(&nw), F_GETFD) & FD_CLOEXEC);
 	assert_int_equal(getsockopt(netwatch_fd(&nw), SOL_SOCKET, SO_RCVBUF, &bytes, &len), 0);
-	assert_true(bytes > 2 * 32768); /* libnl's; how much more is net.core.rmem_max's to say */
+	assert_true(bytes > 2 * 32768); /* more than a default; how much more is net.core.rmem_max's to say */
 	netwatch_close(&nw);
 	assert_int_equal(netwatch_fd(&nw), -1);
 }
