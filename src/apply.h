@@ -47,7 +47,8 @@ enum apply_flag {
 	APPLY_DISOWN = 1 << 1, /* the reverse, for an owned or orphaned one: make it ordinary */
 	APPLY_BLIND =
 		1 << 2, /* somebody has just changed it: put the rules back first, look then */
-	APPLY_GUESS = 1 << 3, /* with APPLY_BLIND: whether the kernel takes it is not known, one try */
+	APPLY_GUESS =
+		1 << 3, /* with APPLY_BLIND: whether the kernel takes it is not known, one try */
 };
 
 /*

@@ -15,7 +15,7 @@ struct mnl_socket;
 
 struct netwatch {
 	struct mnl_socket *events; /* owned; NULL: not open */
-	bool appeared;		/* the last netwatch_read() was told of a new link */
+	bool appeared;		   /* the last netwatch_read() was told of a new link */
 };
 
 /*

@@ -261,7 +261,9 @@ static void test_descriptor(void **state)
 	assert_true(fcntl(netwatch_fd(&nw), F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(netwatch_fd(&nw), F_GETFD) & FD_CLOEXEC);
 	assert_int_equal(getsockopt(netwatch_fd(&nw), SOL_SOCKET, SO_RCVBUF, &bytes, &len), 0);
-	assert_true(bytes > 2 * 32768); /* more than a default; how much more is net.core.rmem_max's to say */
+	assert_true(
+		bytes >
+		2 * 32768); /* more than a default; how much more is net.core.rmem_max's to say */
 	netwatch_close(&nw);
 	assert_int_equal(netwatch_fd(&nw), -1);
 }
