@@ -455,12 +455,6 @@ static void add_match(struct fwexpr *fx, const struct ruleset *rs, const struct 
 	case MATCH_HAS_PORT4:
 		fragment_offset4(fx, NFT_CMP_EQ);
 		break;
-	case MATCH_NEXTHDR6:
-		nfproto(fx, AF_INET6);
-		payload(fx, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct ip6_hdr, ip6_nxt), 1,
-			NFT_REG_1);
-		cmp(fx, NFT_CMP_EQ, &m->proto, sizeof(m->proto));
-		break;
 	case MATCH_LATER_FRAG4:
 		fragment_offset4(fx, NFT_CMP_NEQ);
 		break;

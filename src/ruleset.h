@@ -53,7 +53,7 @@ struct parts {
 enum match_kind {
 	MATCH_DPORT,	   /* th dport N: two bytes at the transport header, of any protocol */
 	MATCH_SPORT,	   /* th sport N */
-	MATCH_OTHER_DPORT, /* th dport != N for each guarded port; udp dport behind ip6 nexthdr udp */
+	MATCH_OTHER_DPORT, /* th dport != N for each guarded port */
 	MATCH_L4PROTO,	   /* meta l4proto N */
 	MATCH_NO_PORTS,	   /* meta l4proto != udp meta l4proto != tcp */
 	MATCH_FAMILY,	   /* meta nfproto ipv4|ipv6; meta protocol ip|ip6 but in inet tables */
@@ -67,7 +67,6 @@ enum match_kind {
 	MATCH_DADDR_LO6,   /* ip6 daddr ::1 */
 	MATCH_MARKED,	   /* meta mark != 0 */
 	MATCH_HAS_PORT4,   /* ip frag-off & 0x1fff == 0: IPv4, and no later fragment */
-	MATCH_NEXTHDR6,	   /* ip6 nexthdr N: IPv6, and no extension header */
 	MATCH_LATER_FRAG4, /* ip frag-off & 0x1fff != 0 */
 	MATCH_LATER_FRAG6, /* frag frag-off != 0 */
 	MATCH_CT_INVALID,  /* ct state invalid */
@@ -100,7 +99,7 @@ struct match {
 	union {
 		struct raw raw; /* MATCH_RAW */
 		uint16_t port; /* MATCH_DPORT, MATCH_SPORT, host order; MATCH_OIFTYPE, MATCH_PROTOCOL */
-		uint8_t proto;	    /* MATCH_L4PROTO, MATCH_NEXTHDR6; MATCH_OTHER_DPORT, or 0 */
+		uint8_t proto;	    /* MATCH_L4PROTO */
 		sa_family_t family; /* MATCH_FAMILY */
 		struct tunnel link; /* MATCH_OIFNAME, MATCH_IIFNAME */
 		size_t set;	    /* MATCH_SET: index into ruleset.sets */
@@ -127,7 +126,7 @@ enum verdict {
 	VERDICT_NO_OFFLOAD,   /* ct expectation set RULESET_NO_OFFLOAD, and on to the next rule */
 };
 
-#define RULE_MAX_MATCHES 4
+#define RULE_MAX_MATCHES 5
 
 struct rule {
 	unsigned int promise; /* the S number */

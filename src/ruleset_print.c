@@ -130,8 +130,7 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		break;
 	case MATCH_OTHER_DPORT:
 		for (size_t i = 0; i < rs->ports_len; i++)
-			fprintf(out, "%s dport != %u ", m->proto ? proto_format(m->proto) : "th",
-				rs->ports[i]);
+			fprintf(out, "th dport != %u ", rs->ports[i]);
 		break;
 	case MATCH_NO_PORTS:
 		fputs("meta l4proto != udp meta l4proto != tcp ", out);
@@ -178,9 +177,6 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 		break;
 	case MATCH_HAS_PORT4:
 		fputs("ip frag-off & 8191 == 0 ", out);
-		break;
-	case MATCH_NEXTHDR6:
-		fprintf(out, "ip6 nexthdr %s ", proto_format(m->proto));
 		break;
 	case MATCH_LATER_FRAG4:
 		fputs("ip frag-off & 8191 != 0 ", out);

@@ -131,7 +131,7 @@ struct rule *rules_match(struct rule *rule, enum match_kind kind, uint32_t value
 		m->reqid = value;
 	else if (kind == MATCH_FAMILY)
 		m->family = (sa_family_t)value;
-	else if (kind == MATCH_L4PROTO || kind == MATCH_NEXTHDR6 || kind == MATCH_OTHER_DPORT)
+	else if (kind == MATCH_L4PROTO)
 		m->proto = (uint8_t)value;
 	else
 		m->port = (uint16_t)value;
@@ -442,22 +442,24 @@ static void add_other_traffic4(struct builder *b)
 
 /*
  * IPv6 without an extension header, so without a fragment: to have the kernel look
- * for a fragment header takes longer than all the rest of the rule.
+ * for a fragment header takes longer than all the rest of the rule.  Below 32, which
+ * TCP and UDP are, no number but 0 (hop-by-hop options) is an extension header's.
  */
-static void add_other_traffic6(struct builder *b, uint8_t proto)
+static void add_other_traffic6(struct builder *b)
 {
+	const bool inet = b->rs->family == FAMILY_INET;
 	struct rule *r = add_port_rule(b, VERDICT_ACCEPT);
 
-	if (b->rs->family == FAMILY_INET) {
-		/* ip6 nexthdr udp udp dport != 53 udp dport != 853 accept */
-		rules_match(r, MATCH_NEXTHDR6, proto);
-		rules_match(r, MATCH_OTHER_DPORT, proto);
-		return;
-	}
-	/* @nh,0,8 & 0xf0 == 0x60 @nh,48,8 17 @nh,336,16 != 53 ... meta protocol ip6 accept */
-	rules_match_byte(r, AT_NH, 0x60)->mask = 0xf0;
-	rules_match_byte(r, AT_NH + 6, proto);
-	rules_match_other_port(r, AT_NH + 42);
+	/* [@nh,0,8 & 0xf0 == 0x60] @nh,48,8 & 0xe0 == 0 @nh,48,8 != 0 */
+	if (!inet)
+		rules_match_byte(r, AT_NH, 0x60)->mask = 0xf0;
+	rules_match_byte(r, AT_NH + 6, 0)->mask = 0xe0;
+	rules_match_byte(r, AT_NH + 6, 0)->differs = true;
+	/* th dport != 53 th dport != 853, or @nh,336,16 != 53 ...; meta nfproto ipv6 accept */
+	if (inet)
+		rules_match(r, MATCH_OTHER_DPORT, 0);
+	else
+		rules_match_other_port(r, AT_NH + 42);
 	rules_match(r, MATCH_FAMILY, AF_INET6);
 }
 
@@ -468,8 +470,7 @@ static void add_other_traffic6(struct builder *b, uint8_t proto)
 void rules_add_other_traffic(struct builder *b)
 {
 	add_other_traffic4(b);
-	add_other_traffic6(b, IPPROTO_UDP);
-	add_other_traffic6(b, IPPROTO_TCP);
+	add_other_traffic6(b);
 }
 
 /* meta l4proto udp goto verdict: other protocols have other things at the port's offset */

@@ -10,7 +10,6 @@
 #define RULES(table, of)                                        \
 	RULE(table, "S1 any port but 53", of)                   \
 	RULE(table, "S1 any port but 53", of)                   \
-	RULE(table, "S1 any port but 53", of)                   \
 	RULE(table, "S11 the rest is looked at", of)
 #define ADD(name, link) "netdev: chain " name " of link " link "\n" RULES("netdev", name)
 #define REMOVE(name)	"netdev: rules of chain " name "\nnetdev: removal of chain " name "\n"

@@ -308,7 +308,6 @@ static inline bool is_matched(const struct run *r, const struct match *m)
 	case MATCH_IPSEC:
 	case MATCH_SPORT:
 	case MATCH_IIFNAME:
-	case MATCH_NEXTHDR6:
 	case MATCH_LOCAL:
 	case MATCH_CT_DNAT:
 		fail_msg("of table inet only");

@@ -27,7 +27,6 @@ static void test_nothing_differs(void **state)
 #define ADD_HOOK(ports)                                             \
 	"rule \"S1 any port but " ports "\" of chain postrouting\n" \
 	"rule \"S1 any port but " ports "\" of chain postrouting\n" \
-	"rule \"S1 any port but " ports "\" of chain postrouting\n" \
 	"rule \"S1 the rest is looked at\" of chain postrouting\n"
 #define ADD_NAMES(ports)                                                   \
 	"rule \"S9 a later fragment has no port\" of chain name_traffic\n" \

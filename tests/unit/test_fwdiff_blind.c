@@ -38,7 +38,6 @@ static void test_messages(void **state)
 		"set resolver4\n1 elements into set resolver4\nset pause\nset blocked\n"
 		"rule \"S1 any port but 53\" of chain postrouting\n"
 		"rule \"S1 any port but 53\" of chain postrouting\n"
-		"rule \"S1 any port but 53\" of chain postrouting\n"
 		"rule \"S1 the rest is looked at\" of chain postrouting\n"
 		"rule \"S9 a later fragment has no port\" of chain name_traffic\n"
 		"rule \"S9 a later fragment has no port\" of chain name_traffic\n"

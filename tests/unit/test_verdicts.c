@@ -52,6 +52,22 @@ static bool is_in_set(const struct set *set, const struct packet *p)
 	return false;
 }
 
+/* The byte at which IPv6 has its next header, and IPv4 flags and a fragment's offset. */
+static bool is_byte6_matched(const struct ruleset *rs, const struct raw *raw,
+			     const struct packet *p)
+{
+	const uint8_t byte = p->addr.family == AF_INET ? (p->later_fragment ? 0x00 : 0x40) :
+			     p->later_fragment	       ? IPPROTO_FRAGMENT :
+							 p->proto;
+	const uint16_t *values;
+
+	assert_int_equal(raw->base, RAW_NETWORK);
+	assert_int_equal(raw->at, 6);
+	assert_int_equal(raw->len, 1);
+	assert_int_equal(ruleset_raw_values(rs, raw, &values), 1);
+	return ((byte & (raw->mask ?: 0xff)) == values[0]) != raw->differs;
+}
+
 static bool is_matched(const struct ruleset *rs, const struct match *m, const struct packet *p)
 {
 	const size_t name_len =
@@ -69,8 +85,8 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 		return p->proto != IPPROTO_UDP && p->proto != IPPROTO_TCP;
 	case MATCH_HAS_PORT4:
 		return !p->later_fragment && p->addr.family == AF_INET;
-	case MATCH_NEXTHDR6:
-		return !p->later_fragment && p->addr.family == AF_INET6 && p->proto == m->proto;
+	case MATCH_RAW:
+		return is_byte6_matched(rs, &m->raw, p);
 	case MATCH_L4PROTO:
 		return p->proto == m->proto;
 	case MATCH_FAMILY:
@@ -100,7 +116,6 @@ static bool is_matched(const struct ruleset *rs, const struct match *m, const st
 	case MATCH_STAMPED:
 	case MATCH_OIFTYPE:
 	case MATCH_PROTOCOL:
-	case MATCH_RAW:
 		fail_msg("of frames only");
 		break;
 	case MATCH_SPORT:
