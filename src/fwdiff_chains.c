@@ -12,8 +12,17 @@
 #include "fwrule.h"
 #include "fwtxn.h"
 
+static void expected_fini(struct expected *e)
+{
+	for (size_t i = 0; i < e->len; i++)
+		free(e->texts[i]);
+	free(e->texts);
+	*e = (struct expected){ 0 };
+}
+
 void diff_fini(struct diff *d)
 {
+	expected_fini(&d->expected);
 	free(d->chains);
 	free(d->kept);
 }
@@ -176,21 +185,42 @@ static int list_chains(struct diff *d)
 	return err;
 }
 
-/* Whether the kernel's chain has exactly these rules.  0 or -ENOMEM. */
-static int compare_rules(const struct diff *d, const struct fwchain *have, const struct chain *want,
-			 bool *ret_same)
+/* 0 or -ENOMEM. */
+static int expect_rules(struct diff *d, const struct chain *want)
 {
-	*ret_same = have->rules_len == want->rules_len;
-	for (size_t i = 0; *ret_same && i < want->rules_len; i++) {
-		char *text;
-		int err = fwrule_expect(d->want, want, &want->rules[i], &text);
+	struct expected *e = &d->expected;
 
-		if (err)
+	if (e->texts && e->rules == want->rules)
+		return 0;
+	expected_fini(e);
+	e->rules = want->rules;
+	e->texts = calloc(want->rules_len + 1, sizeof(*e->texts));
+	if (!e->texts)
+		return -ENOMEM;
+	while (e->len < want->rules_len) {
+		int err = fwrule_expect(d->want, want, &want->rules[e->len], &e->texts[e->len]);
+
+		if (err) {
+			expected_fini(e); /* not to be taken for whole */
 			return err;
-		*ret_same = !strcmp(text, have->rules[i]);
-		free(text);
+		}
+		e->len++;
 	}
 	return 0;
+}
+
+/* Whether the kernel's chain has exactly these rules.  0 or -ENOMEM. */
+static int compare_rules(struct diff *d, const struct fwchain *have, const struct chain *want,
+			 bool *ret_same)
+{
+	int err = 0;
+
+	*ret_same = have->rules_len == want->rules_len;
+	if (*ret_same)
+		err = expect_rules(d, want);
+	for (size_t i = 0; !err && *ret_same && i < want->rules_len; i++)
+		*ret_same = !strcmp(d->expected.texts[i], have->rules[i]);
+	return err;
 }
 
 int diff_judge_chains(struct diff *d)

@@ -38,6 +38,12 @@ struct diff {
 	bool own, links_aside; /* FWDIFF_OWN, FWDIFF_LINKS_ASIDE */
 	struct wanted *chains; /* owned; of each link that has one, and the others */
 	size_t chains_len;
+	/* Rules as fwrule_expect() has them, once: the chains of all links have the same. */
+	struct expected {
+		const struct rule *rules; /* of these */
+		char **texts;		  /* owned; len of them, owned as well */
+		size_t len;
+	} expected;
 	bool rehooked; /* a base chain has to be made anew */
 	bool *kept;    /* owned; which of have's chains are wanted */
 	enum change sets[RULESET_MAX_SETS];
