@@ -17,6 +17,18 @@ table inet bench {
 }
 """
 
+# The kernel puts datagrams together before anybody else sees them: what that
+# costs alone, which each way with it has to pay.
+REASSEMBLY = """
+table inet bench {
+    chain postrouting { type filter hook postrouting priority 99; }
+    chain never_reached {
+        meta nfproto ipv4 meta l4proto udp tproxy ip to :1
+        meta nfproto ipv6 meta l4proto udp tproxy ip6 to :1
+    }
+}
+"""
+
 # One rule a port and protocol, in both chains that see what leaves.
 IPTABLES = "*filter\n" + "".join(
     f"-A {chain} ! -o tun0 -p {protocol} --dport {port} -j DROP\n"
@@ -104,10 +116,10 @@ class Nft(Variant):
 
 
 class Leakguard(Variant):
-    def __init__(self, place, frames, action="drop"):
+    def __init__(self, place, frames, *options):
         super().__init__(place)
         self.guard = Guard(place, namespace=place.host)
-        self.options = ["--frames", frames, "--action", action]
+        self.options = ["--frames", frames, *options]
 
     def install(self):
         self.run(self.guard.command("enable", "--no-watch", "--tunnel", "tun0",
@@ -153,9 +165,15 @@ VARIANTS = {
     "nothing": Nothing,
     "nothing again": Nothing,
     "empty chain": lambda place: Nft(place, EMPTY, guards=[]),
+    "empty chain, reassembly": lambda place: Nft(place, REASSEMBLY, guards=[]),
     "leakguard inet": lambda place: Leakguard(place, "off"),
-    "leakguard inet, reject": lambda place: Leakguard(place, "off", "reject"),
+    "leakguard inet, no reassembly":
+        lambda place: Leakguard(place, "off", "--fragments", "drop"),
+    "leakguard inet, reject":
+        lambda place: Leakguard(place, "off", "--action", "reject"),
     "leakguard inet, frames": lambda place: Leakguard(place, "require"),
+    "leakguard inet, frames, no reassembly":
+        lambda place: Leakguard(place, "require", "--fragments", "drop"),
     "leakguard inet, frames strict": lambda place: Leakguard(place, "strict"),
     "iptables-nft": lambda place: Iptables(place, "nft", IPTABLES),
     "iptables-legacy": lambda place: Iptables(place, "legacy", IPTABLES),
