@@ -229,8 +229,10 @@ static int commit_look(struct reconcile *rc, struct plan *plan, bool pinned,
 	}
 	if (pinned && !rc->record_ms)
 		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
-	return apply_commit(&rc->ss.fs, plan, session_apply_flags(&rc->ss, &rc->ss.before.policy),
-			    NULL, report, text);
+	err = apply_commit(&rc->ss.fs, plan, session_apply_flags(&rc->ss, &rc->ss.before.policy),
+			   &rc->ss.known, report, text);
+	rc->ss.known = (struct fwknown){ 0 };
+	return err;
 }
 
 /* Whether a pause has just ended by our clock; the kernel's may be behind, if we slept. */
@@ -296,7 +298,6 @@ static void look(struct reconcile *rc, const char *found)
 
 	debounce_clear(&rc->links);
 	rc->looked_ms = clock_monotonic_ms();
-	rc->ss.known = (struct fwknown){ 0 }; /* a look looks at everything */
 	if (!rc->ss.recorded)
 		return;
 	rc->status.looked++;
@@ -482,8 +483,10 @@ static void audit(struct reconcile *rc, uint64_t now_ms)
 	if (!rc->ss.own && !rc->fw.open)
 		choose_ownership(rc, &rc->ss.before.policy);
 	if (fwsock_read_generation(&rc->ss.fs, &generation) || generation != rc->generation ||
-	    slept || (rc->ss.own && !is_owner(rc)) || ++rc->audits % AUDIT_FULL == 0)
+	    slept || (rc->ss.own && !is_owner(rc)) || ++rc->audits % AUDIT_FULL == 0) {
+		rc->ss.known = (struct fwknown){ 0 }; /* an audit takes nothing as known */
 		look(rc, "an audit");
+	}
 }
 
 void reconcile_run(struct reconcile *rc)

@@ -107,7 +107,7 @@ def test_changing_one_where_others_commit(guard, cost_of, record_property):
     """The control: whoever commits meanwhile, and be it in a table of their own,
     has everything read once."""
     quiet, found = (change_one(guard, cost_of, MANY, meddle)
-                    for meddle in (None, "add table inet others"))
+                    for meddle in (None, "add table inet others; delete table inet others"))
     record_property("received", [quiet.received, found.received])
     dumps = ((found.received - quiet.received) / ELEMENT_BYTES
              / (len(TABLES) * MANY))

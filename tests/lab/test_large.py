@@ -5,16 +5,19 @@ since: it notes the kernel's generation beside its record. Each way in which the
 note could be wrong has to end in a full reading, and in the right rules.
 """
 
+import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 
 import pytest
 
 import netns
-from cost import address, cost
+from cost import Cost, address, cost
 from guard import FAMILIES
+from procfs import family
 from tools import build, generation, run_inside
 
 MANY = 20000  # of RULESET_LARGE = 1024; reading them is more than all else together
@@ -24,6 +27,8 @@ READ = 16 * MANY * len(FAMILIES)
 
 
 class Large:
+    ownership = "auto"
+
     def __init__(self, guard):
         self.guard, self.host = guard, guard.namespace
         self.record = pathlib.Path(guard.run_dir, "state")
@@ -31,18 +36,19 @@ class Large:
 
     def want(self, *numbers):
         self.wanted = {address(n) for n in numbers}
-        self.guard.configure("tunnel = tun0\n" + "".join(
-            f"resolver = {one} via any\n" for one in self.wanted))
+        self.guard.configure(
+            f"tunnel = tun0\nownership = {self.ownership}\n" + "".join(
+                f"resolver = {one} via any\n" for one in self.wanted))
 
     def run(self, *argv):
         """The verb's cost; in the end there is what is wanted."""
         found = cost(self.guard, *argv)
-        for family in FAMILIES:
-            assert self.elements(family) == self.wanted
+        for of in FAMILIES:
+            assert self.elements(of) == self.wanted
         return found
 
-    def elements(self, family, name="resolver4"):
-        listing = run_inside(self.host, ["nft", "list", "set", family,
+    def elements(self, of, name="resolver4"):
+        listing = run_inside(self.host, ["nft", "list", "set", of,
                                          "leakguard", name]).stdout
         found = re.search(r"elements = \{(.*?)\}", listing, re.S)
         return {one.split()[0] for one in found[1].split(",")} if found else set()
@@ -50,8 +56,8 @@ class Large:
     def rogue(self):
         """Somebody approves a resolver of theirs, in all tables; one commit."""
         self.host.nft("".join(
-            f"add element {family} leakguard resolver4 {{ {ROGUE} }}\n"
-            for family in FAMILIES))
+            f"add element {of} leakguard resolver4 {{ {ROGUE} }}\n"
+            for of in FAMILIES))
 
     def forge(self, change=lambda words: words):
         """The rogue, and a note that knows nothing of it, changed as told."""
@@ -100,8 +106,8 @@ def test_grows_and_shrinks(large):
 def test_somebody_edits(large, edit):
     element = ROGUE if edit == "add" else address(7)
     large.host.nft("".join(
-        f"{edit} element {family} leakguard resolver4 {{ {element} }}\n"
-        for family in FAMILIES))
+        f"{edit} element {of} leakguard resolver4 {{ {element} }}\n"
+        for of in FAMILIES))
     large.want(*range(MANY + 1))
     assert is_read(large.run("reload"))
     large.want(*range(MANY + 2))
@@ -112,8 +118,8 @@ def test_somebody_edits_and_undoes_it(large):
     """The rules are what they were; the generation is not."""
     large.rogue()
     large.host.nft("".join(
-        f"delete element {family} leakguard resolver4 {{ {ROGUE} }}\n"
-        for family in FAMILIES))
+        f"delete element {of} leakguard resolver4 {{ {ROGUE} }}\n"
+        for of in FAMILIES))
     large.want(*range(MANY + 1))
     assert is_read(large.run("reload"))
 
@@ -132,8 +138,8 @@ def test_somebody_edits_meanwhile(large, when):
                      lambda: generation(large.host) > before, "a change", 30)
     large.rogue()
     assert reload.wait(timeout=60) == 0
-    for family in FAMILIES:
-        assert large.elements(family) == large.wanted
+    for of in FAMILIES:
+        assert large.elements(of) == large.wanted
 
 
 def test_a_forged_note_is_believed(large):
@@ -238,20 +244,90 @@ def test_a_pause_lapses(large):
     assert not large.elements("inet", "pause")
 
 
-@pytest.mark.parametrize("ownership", ["auto", "off"])
-def test_a_watcher(guard, ownership):
-    """What it owns others cannot touch, what it does not own it is told of."""
+def test_what_follows_from_links(guard):
+    """Sets that name links change with them, without anybody's commit."""
+    host = guard.namespace
+    host.ip("link add upper type bridge",
+            "link add lower type veth peer name other",
+            "link set lower master upper")
+    text = "".join(f"resolver = {address(n)} via upper\n" for n in range(3000))
+    guard.configure(text)
+    guard.enable()
+
+    def links():
+        listing = host.run(["nft", "list", "set", "netdev", "leakguard",
+                            "resolver4_link"]).stdout
+        return set(re.findall(r'"(\w+)" \.', listing))
+
+    assert links() == {"upper", "lower"}
+    host.ip("link set lower nomaster")
+    cost(guard, "reload")
+    assert links() == {"upper"}
+    host.ip("link del upper", "link del lower")
+
+
+def kill(guard):
+    found = family(guard)
+    for which in "keeper", "worker":
+        os.kill(found[which].pid, signal.SIGKILL)
+
+
+@pytest.fixture(params=["auto", "off"])
+def watched(request, guard):
+    """Large, with a watcher that owns the tables or not."""
+    large = Large(guard)
+    large.ownership = request.param
+    large.want(*range(MANY))
+    guard.enable(watch=True)
+    netns.wait_until(lambda: guard.watcher["looked"], "a look", 30)
+    return large
+
+
+def read_by_watcher(large, *argv):
+    """Bytes that it reads while the verb runs, and a moment longer."""
+    worker = family(large.guard)["worker"]
+    trace = f"{large.guard.run_dir}.watch"
+    # Written out when it ends, not before.
+    strace = large.host.popen(["strace", "-f", "-qq", "-o", trace, "-e",
+                               "trace=recvmsg", "-p", str(worker.pid)])
+    netns.wait_until(lambda: worker.status("TracerPid") != "0", "strace", 30)
+    looked = large.guard.watcher["looked"]
+    large.run(*argv)
+    # It looks once more a moment later; that one takes what is known as well.
+    netns.wait_until(lambda: large.guard.watcher["looked"] > looked, "a look", 30)
+    netns.stop(strace)
+    found = Cost(trace)
+    assert found.received
+    return found.received
+
+
+def test_a_watcher_knows(watched):
+    """What it owns nobody else can touch: then others' commits do not matter."""
+    for others, read in (False, False), (True, watched.ownership == "off"):
+        watched.want(*range(1 + others, MANY + 1 + others))
+        if others:
+            watched.host.nft("add table inet others; delete table inet others")
+        received = read_by_watcher(watched, "reload")
+        assert (received > READ) == read, (others, received)
+
+
+def test_a_watcher_and_a_rogue(watched):
+    """Where it owns the tables the kernel refuses, else it is undone."""
+    watched.host.run(["nft", "add", "element", "inet", "leakguard", "resolver4",
+                      f"{{ {ROGUE} }}"], check=False)
+    watched.want(*range(1, MANY + 1))
+    watched.run("reload")
+
+
+def test_an_orphan_is_adopted(guard):
+    """That takes a transaction of its own, after which nothing is known."""
     large = Large(guard)
     large.want(*range(MANY))
-    with open(guard.config, "a", encoding="ascii") as file:
-        file.write(f"ownership = {ownership}\n")
     guard.enable(watch=True)
-    assert guard.watcher
-    large.host.run(["nft", "add", "element", "inet", "leakguard", "resolver4",
-                    f"{{ {ROGUE} }}"], check=False)
-    for more in range(1, 4):
-        large.want(*range(more, MANY + more))
-        with open(guard.config, "a", encoding="ascii") as file:
-            file.write(f"ownership = {ownership}\n")
-        large.host.nft("add table inet others")
-        large.run("reload")
+    kill(guard)
+    netns.wait_until(lambda: not guard.watcher, "its end", 30)
+    large.want(*range(1, MANY + 2))
+    guard.reload()
+    for of in FAMILIES:
+        assert large.elements(of) == large.wanted
+    guard.disable()
