@@ -411,9 +411,9 @@ uint32_t state_noted_generation(const struct rundir *rd, uint64_t netns)
 	const int fd =
 		openat(rd->dir_fd, NOTE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	char text[NOTE_TEXT], expected[NOTE_TEXT];
-	uint64_t noted_ms, now_ms = clock_boottime_ms();
-	ssize_t len = -1;
 	uint32_t generation;
+	uint64_t noted_ms;
+	ssize_t len;
 	char end;
 
 	if (fd < 0)
@@ -421,10 +421,11 @@ uint32_t state_noted_generation(const struct rundir *rd, uint64_t netns)
 	len = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	text[len < 0 ? 0 : len] = '\0';
+	/* A note of the future is as old as can be: the difference has no sign. */
 	if (format_note(rd, netns, expected) || strncmp(text, expected, strlen(expected)) != 0 ||
 	    sscanf(text + strlen(expected), "%10" SCNu32 " %20" SCNu64 "%c", &generation, &noted_ms,
 		   &end) != 3 ||
-	    end != '\n' || noted_ms > now_ms || now_ms - noted_ms > NOTE_MOST_MS)
+	    end != '\n' || clock_boottime_ms() - noted_ms > NOTE_MOST_MS)
 		return 0;
 	return generation;
 }
