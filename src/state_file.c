@@ -26,7 +26,6 @@
 #define STATE_TMP     "state.new"
 #define OFF_FILE      "off"
 #define NOTE_FILE     "generation"
-#define NOTE_TMP      "generation.new"
 #define NOTE_TEXT     256
 /* 2^32 commits in a day would be one every 20 us. */
 #define NOTE_MOST_MS  86400000
@@ -395,14 +394,12 @@ void state_note_generation(const struct rundir *rd, uint64_t netns, uint32_t gen
 	len = strlen(text);
 	snprintf(text + len, sizeof(text) - len, "%u %" PRIu64 "\n", generation,
 		 clock_boottime_ms());
-	fd = openat(rd->dir_fd, NOTE_TMP, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+	/* In place and not synced: cut short, or of another boot, it tells nothing. */
+	fd = openat(rd->dir_fd, NOTE_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
 		    0600);
 	if (fd < 0)
 		return;
-	/* Not synced: of another boot it tells nothing. */
-	len = strlen(text);
-	if (write(fd, text, len) == (ssize_t)len)
-		(void)renameat(rd->dir_fd, NOTE_TMP, rd->dir_fd, NOTE_FILE);
+	(void)!write(fd, text, strlen(text));
 	close(fd);
 }
 
