@@ -303,10 +303,11 @@ static void has_fragment6(struct fwexpr *fx)
 
 static void other_dport(struct fwexpr *fx, const struct ruleset *rs)
 {
+	/* Loaded once: a compare leaves the register as it is. */
+	dport(fx, NFT_REG_1);
 	for (size_t i = 0; i < rs->ports_len; i++) {
 		const uint16_t port_be = htons(rs->ports[i]);
 
-		dport(fx, NFT_REG_1);
 		cmp(fx, NFT_CMP_NEQ, &port_be, sizeof(port_be));
 	}
 }
@@ -351,14 +352,15 @@ static void raw(struct fwexpr *fx, const struct ruleset *rs, const struct raw *r
 	};
 	const uint16_t *values;
 	const size_t n = ruleset_raw_values(rs, raw, &values);
+	const uint16_t mask_be = htons(raw->mask);
+	const size_t skip = sizeof(mask_be) - raw->len;
 
+	payload(fx, bases[raw->base], raw->at, raw->len, NFT_REG_1);
+	if (raw->mask)
+		mask(fx, (const uint8_t *)&mask_be + skip, raw->len);
 	for (size_t i = 0; i < n; i++) {
-		const uint16_t value_be = htons(values[i]), mask_be = htons(raw->mask);
-		const size_t skip = sizeof(value_be) - raw->len;
+		const uint16_t value_be = htons(values[i]);
 
-		payload(fx, bases[raw->base], raw->at, raw->len, NFT_REG_1);
-		if (raw->mask)
-			mask(fx, (const uint8_t *)&mask_be + skip, raw->len);
 		cmp(fx, raw->differs ? NFT_CMP_NEQ : NFT_CMP_EQ, (const uint8_t *)&value_be + skip,
 		    raw->len);
 	}
