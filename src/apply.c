@@ -229,13 +229,7 @@ static void note_seen(const struct fwtables *have, const struct fwdiff_found *fo
 
 struct fwknown apply_known(const struct ruleset rules[FAMILIES], uint32_t generation)
 {
-	struct fwknown known = { .generation = generation };
-
-	for (enum family f = 0; f < FAMILIES; f++) {
-		known.sets[f] = rules[f].sets;
-		known.sets_len[f] = rules[f].sets_len;
-	}
-	return known;
+	return (struct fwknown){ .rules = rules, .generation = generation };
 }
 
 /*

@@ -141,13 +141,45 @@ static int take_chain(const struct nlmsghdr *nlh, void *data)
 	return copy_device(hook, chain) || !chain->type ? fail(rd, -ENOMEM) : MNL_CB_OK;
 }
 
+/* Keep a text, owned; the same one of a chain just before is kept in its place.  NULL: no memory. */
+static const char *share_text(struct fwtable *table, char *text)
+{
+	enum { BACK = 8 }; /* more rules than a link's chain has */
+	char **kept;
+
+	for (size_t i = table->texts_len; i && i + BACK > table->texts_len; i--)
+		if (!strcmp(table->texts[i - 1], text)) {
+			free(text);
+			return table->texts[i - 1];
+		}
+	kept = append(&table->texts, &table->texts_len, &table->texts_room, sizeof(*kept));
+	if (!kept) {
+		free(text);
+		return NULL;
+	}
+	*kept = text;
+	return text;
+}
+
+static int add_rule(struct fwchain *chain, const char *text)
+{
+	const char **rule =
+		text ? append(&chain->rules, &chain->rules_len, &chain->rules_room, sizeof(*rule)) :
+		       NULL;
+
+	if (!rule)
+		return -ENOMEM;
+	*rule = text;
+	return 0;
+}
+
 static int take_rule(const struct nlmsghdr *nlh, void *data)
 {
 	struct reading *rd = data;
 	const char *name = fwattr_str(fwattr_find(nlh, NFTA_RULE_CHAIN));
 	struct fwtable *table = find_table(rd, nlh, RULESET_TABLE);
 	struct fwchain *chain;
-	char **text;
+	char *text;
 
 	if (!table || !name)
 		return MNL_CB_OK;
@@ -158,8 +190,9 @@ static int take_rule(const struct nlmsghdr *nlh, void *data)
 		return MNL_CB_OK;
 	rd->table = table;
 	rd->chain = chain;
-	text = append(&chain->rules, &chain->rules_len, &chain->rules_room, sizeof(*text));
-	return !text || fwrule_format(nlh, text) ? fail(rd, -ENOMEM) : MNL_CB_OK;
+	return fwrule_format(nlh, &text) || add_rule(chain, share_text(table, text)) ?
+		       fail(rd, -ENOMEM) :
+		       MNL_CB_OK;
 }
 
 static int take_set(const struct nlmsghdr *nlh, void *data)
@@ -246,13 +279,18 @@ static int take_elems(const struct nlmsghdr *nlh, void *data)
 	return MNL_CB_OK;
 }
 
-static void free_rules(struct fwchain *chain)
+static void free_rules(struct fwtable *t)
 {
-	for (size_t i = 0; i < chain->rules_len; i++)
-		free(chain->rules[i]);
-	free(chain->rules);
-	chain->rules = NULL;
-	chain->rules_len = chain->rules_room = 0;
+	for (size_t i = 0; i < t->chains_len; i++) {
+		free(t->chains[i].rules);
+		t->chains[i].rules = NULL;
+		t->chains[i].rules_len = t->chains[i].rules_room = 0;
+	}
+	for (size_t i = 0; i < t->texts_len; i++)
+		free(t->texts[i]);
+	free(t->texts);
+	t->texts = NULL;
+	t->texts_len = t->texts_room = 0;
 }
 
 /* Forget what a dump that was disturbed has brought to one table. */
@@ -271,8 +309,7 @@ static void forget(struct fwtable *t, uint16_t type)
 		t->chains_len = t->chains_room = 0;
 		break;
 	case NFT_MSG_GETRULE:
-		for (size_t i = 0; i < t->chains_len; i++)
-			free_rules(&t->chains[i]);
+		free_rules(t);
 		break;
 	case NFT_MSG_GETSET:
 		gone.sets = t->sets;
@@ -342,19 +379,24 @@ static int dump_elems(struct fwsock *fs, struct reading *rd, enum family family,
 	return err;
 }
 
-/* What is known of the set's elements, if anything is, and it is known still. */
-static const struct set *find_known(const struct fwsock *fs, const struct reading *rd,
-				    enum family family, const struct fwset *set)
+/* What is known of the table, if anything is, and it is known still. */
+static const struct ruleset *find_known(const struct fwsock *fs, const struct reading *rd,
+					enum family family)
 {
 	const struct fwtable *table = &rd->tables->of[family];
 	const struct fwknown *known = rd->known;
+	const bool owned = known && known->owned && table->flags & NFT_TABLE_F_OWNER &&
+			   table->owner == fwsock_port(fs);
 
-	if (!known || !known->generation || set->odd ||
-	    (known->generation != rd->generation &&
-	     !(known->owned && table->flags & NFT_TABLE_F_OWNER && table->owner == fwsock_port(fs))))
-		return NULL;
-	for (size_t i = 0; i < known->sets_len[family]; i++) {
-		const struct set *s = &known->sets[family][i];
+	return known && known->generation && (owned || known->generation == rd->generation) ?
+		       &known->rules[family] :
+		       NULL;
+}
+
+static const struct set *find_known_set(const struct ruleset *known, const struct fwset *set)
+{
+	for (size_t i = 0; known && !set->odd && i < known->sets_len; i++) {
+		const struct set *s = &known->sets[i];
 
 		if (!strcmp(s->name, set->name) && s->elems_len >= RULESET_LARGE &&
 		    s->key_len == set->key_len && !(set->flags & NFT_SET_TIMEOUT) &&
@@ -376,7 +418,7 @@ static int copy_elems(const struct set *known, struct fwset *set)
 
 static int read_elems(struct fwsock *fs, struct reading *rd, enum family family, struct fwset *set)
 {
-	const struct set *known = find_known(fs, rd, family, set);
+	const struct set *known = find_known_set(find_known(fs, rd, family), set);
 
 	/* What the kernel itself puts into sets is fwblocked's. */
 	if (set->flags & NFT_SET_EVAL)
@@ -399,18 +441,68 @@ static int dump_parts(struct fwsock *fs, struct reading *rd, uint8_t family,
 	return err;
 }
 
+static const struct chain *find_known_chain(const struct ruleset *known,
+					    const struct fwchain *chain)
+{
+	for (size_t i = 0; i < known->chains_len; i++)
+		if (chain->base && known->family == FAMILY_NETDEV ?
+			    known->chains[i].hook == HOOK_EGRESS :
+			    !strcmp(known->chains[i].name, chain->name))
+			return &known->chains[i];
+	return NULL;
+}
+
+/* Rules as they would be read.  0, -ENOMEM, or -ESRCH: there is a chain that is not known. */
+static int copy_rules(const struct ruleset *known, struct fwtable *table)
+{
+	const struct chain *last = NULL;
+	size_t first = 0;
+	int err = 0;
+
+	for (size_t i = 0; !err && i < table->chains_len; i++) {
+		const struct chain *chain = find_known_chain(known, &table->chains[i]);
+
+		if (!chain)
+			err = -ESRCH;
+		for (size_t k = 0; !err && chain != last && k < chain->rules_len; k++) {
+			char **text = append(&table->texts, &table->texts_len, &table->texts_room,
+					     sizeof(*text));
+
+			first = k ? first : table->texts_len - 1;
+			err = text ? fwrule_expect(known, chain, &chain->rules[k], text) : -ENOMEM;
+		}
+		last = chain;
+		for (size_t k = 0; !err && k < chain->rules_len; k++)
+			err = add_rule(&table->chains[i], table->texts[first + k]);
+	}
+	if (err)
+		free_rules(table);
+	return err;
+}
+
+static int read_rules(struct fwsock *fs, struct reading *rd, enum family family)
+{
+	const struct ruleset *known =
+		rd->known && rd->known->chains ? find_known(fs, rd, family) : NULL;
+	int err = known ? copy_rules(known, &rd->tables->of[family]) : -ESRCH;
+
+	return err == -ESRCH ? dump(fs, rd, NFT_MSG_GETRULE, fwexpr_family(family), take_rule) :
+			       err;
+}
+
 /* What is in one family's table: a dump narrowed by a name ends with the first table of it. */
 static int read_table(struct fwsock *fs, struct reading *rd, enum family family, bool elems)
 {
 	static const struct listing parts[] = {
-		{ NFT_MSG_GETRULE, take_rule },
 		{ NFT_MSG_GETSET, take_set },
 		{ NFT_MSG_GETOBJ, take_object },
 	};
 	struct fwtable *table = &rd->tables->of[family];
-	int err =
-		dump_parts(fs, rd, fwexpr_family(family), parts, sizeof(parts) / sizeof(parts[0]));
+	int err = read_rules(fs, rd, family);
 
+	if (!err)
+		err = dump_parts(fs, rd, fwexpr_family(family), parts,
+				 sizeof(parts) / sizeof(parts[0]));
 	for (size_t i = 0; elems && !err && i < table->sets_len; i++)
 		err = read_elems(fs, rd, family, &table->sets[i]);
 	return err;
@@ -499,8 +591,8 @@ void fwtables_fini(struct fwtables *tables)
 
 void fwtable_fini(struct fwtable *table)
 {
+	free_rules(table);
 	for (size_t i = 0; i < table->chains_len; i++) {
-		free_rules(&table->chains[i]);
 		free(table->chains[i].name);
 		free(table->chains[i].type);
 		free(table->chains[i].device);

@@ -18,7 +18,7 @@ struct fwchain {
 	char *type;
 	char *device;	    /* of a chain at a link's way out, if it has just one */
 	size_t devices_len; /* 2 stands for more */
-	char **rules;	    /* as fwrule_format() writes them */
+	const char **rules; /* as fwrule_format() writes them; they are the table's */
 	size_t rules_len, rules_room;
 };
 
@@ -48,6 +48,8 @@ struct fwtable {
 	struct fwchain *chains;
 	struct fwset *sets;
 	struct fwobject *objects;
+	char **texts; /* of rules: chains that have the same share it */
+	size_t texts_len, texts_room;
 	size_t chains_len, chains_room, sets_len, sets_room, objects_len, objects_room;
 };
 
@@ -58,16 +60,17 @@ struct fwtables {
 };
 
 /*
- * What large sets hold, so that they need not be read.  It holds at one generation:
- * no commit of anybody came since.  Or as long as this socket has owned the tables
- * since then: nobody else's can have touched them.  Never known: elements that go by
- * themselves, and those that follow from links.
+ * What large sets hold, and chains, so that they need not be read.  It holds at one
+ * generation: no commit of anybody came since.  Or as long as this socket has owned
+ * the tables since then: nobody else's can have touched them.  Never known: elements
+ * that go by themselves, those that follow from links, and which chains there are,
+ * for one goes with its link, of which no generation tells.
  */
 struct fwknown {
-	const struct set *sets[FAMILIES];
-	size_t sets_len[FAMILIES];
-	uint32_t generation; /* 0: nothing is known */
-	bool owned;	     /* by the socket that reads, at that generation */
+	const struct ruleset *rules; /* FAMILIES of them */
+	uint32_t generation;	     /* 0: nothing is known */
+	bool owned;		     /* by the socket that reads, at that generation */
+	bool chains;		     /* what is in them has been read, too, not only sent */
 };
 
 /*

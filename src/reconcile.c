@@ -200,6 +200,7 @@ static void keep_plan(struct reconcile *rc, struct plan *plan, uint32_t generati
 	rc->status.owner = rc->ss.own && is_owner(rc);
 	rc->ss.known = apply_known(rc->plan.rules, generation);
 	rc->ss.known.owned = rc->status.owner;
+	rc->ss.known.chains = true;
 }
 
 /* The record gets what a look found; a command that holds the lock has its own, and we our time. */

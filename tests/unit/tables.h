@@ -43,8 +43,10 @@ static inline struct fwchain *add_chain(struct fwtable *t, const char *name, uin
 	return c;
 }
 
-static inline void add_rule_text(struct fwchain *c, char *text)
+static inline void add_rule_text(struct fwtable *t, struct fwchain *c, char *text)
 {
+	t->texts = grown(t->texts, t->texts_len, sizeof(*t->texts));
+	t->texts[t->texts_len++] = text;
 	c->rules = grown(c->rules, c->rules_len, sizeof(*c->rules));
 	c->rules[c->rules_len++] = text;
 }
@@ -80,7 +82,7 @@ static inline void add_chain_of(struct fwtable *t, const struct ruleset *rs,
 		char *text;
 
 		assert_int_equal(fwrule_expect(rs, chain, &chain->rules[i], &text), 0);
-		add_rule_text(c, text);
+		add_rule_text(t, c, text);
 	}
 }
 

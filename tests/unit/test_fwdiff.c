@@ -176,7 +176,7 @@ static void set_dormant(struct fwtable *t)
 
 static void add_foreign_chain(struct fwtable *t)
 {
-	add_rule_text(add_chain(t, "evil", NF_INET_POST_ROUTING, RULESET_PRIORITY, NULL),
+	add_rule_text(t, add_chain(t, "evil", NF_INET_POST_ROUTING, RULESET_PRIORITY, NULL),
 		      strdup("[x]"));
 }
 
@@ -193,20 +193,20 @@ static void add_foreign_objects(struct fwtable *t)
 
 static void add_foreign_rule(struct fwtable *t)
 {
-	add_rule_text(chain_of(t, "postrouting"), strdup("[immediate accept] \"S1\""));
+	add_rule_text(t, chain_of(t, "postrouting"), strdup("[immediate accept] \"S1\""));
 }
 
 static void take_rule_away(struct fwtable *t)
 {
 	struct fwchain *c = chain_of(t, "name_traffic");
 
-	free(c->rules[--c->rules_len]);
+	c->rules_len--;
 }
 
 static void reorder_rules(struct fwtable *t)
 {
 	struct fwchain *c = chain_of(t, "name_traffic");
-	char *first = c->rules[0];
+	const char *first = c->rules[0];
 
 	c->rules[0] = c->rules[1];
 	c->rules[1] = first;

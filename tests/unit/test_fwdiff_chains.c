@@ -42,8 +42,10 @@ static void have_other_name(struct fwtables *have)
 
 static void take_name(struct fwtables *have)
 {
+	struct fwtable *t = &have->of[FAMILY_NETDEV];
+
 	have_other_name(have);
-	add_rule_text(add_chain(&have->of[FAMILY_NETDEV], "egress_2", 0, 0, NULL), strdup("[x]"));
+	add_rule_text(t, add_chain(t, "egress_2", 0, 0, NULL), strdup("[x]"));
 }
 
 static void be_gone(struct fwtables *have)
@@ -54,8 +56,6 @@ static void be_gone(struct fwtables *have)
 	free(c->name);
 	free(c->type);
 	free(c->device);
-	for (size_t i = 0; i < c->rules_len; i++)
-		free(c->rules[i]);
 	free(c->rules);
 	if (c != &t->chains[t->chains_len])
 		*c = last;
@@ -63,23 +63,24 @@ static void be_gone(struct fwtables *have)
 
 static void have_other_rules(struct fwtables *have)
 {
-	add_rule_text(chain_of_link(&have->of[FAMILY_NETDEV], "eth0"), strdup("[x]"));
+	struct fwtable *t = &have->of[FAMILY_NETDEV];
+
+	add_rule_text(t, chain_of_link(t, "eth0"), strdup("[x]"));
 }
 
 static void be_twice(struct fwtables *have)
 {
-	struct fwchain *c =
-		add_chain(&have->of[FAMILY_NETDEV], "evil", 1, RULESET_FRAME_PRIORITY, "eth0");
+	struct fwtable *t = &have->of[FAMILY_NETDEV];
 
-	add_rule_text(c, strdup("[x]"));
-	chain_of_link(&have->of[FAMILY_NETDEV], "eth0")->priority = 300;
+	add_rule_text(t, add_chain(t, "evil", 1, RULESET_FRAME_PRIORITY, "eth0"), strdup("[x]"));
+	chain_of_link(t, "eth0")->priority = 300;
 }
 
 static void spoil_frame(struct fwtables *have)
 {
 	struct fwchain *c = chain_of(&have->of[FAMILY_BRIDGE], "forward");
 
-	free(c->rules[--c->rules_len]);
+	c->rules_len--;
 }
 
 static void lose_table(struct fwtables *have)
@@ -92,9 +93,9 @@ static void lose_table(struct fwtables *have)
 static void test_chains(void **state)
 {
 	static const char anew[] = REMOVE("egress_2") ADD("egress_2", "eth0");
-	static const char forward[] =
-		"bridge: rules of chain forward\n" RULES("bridge", "forward");
-	static const char refill[] = "netdev: rules of chain egress_2\n" RULES("netdev", "egress_2");
+	static const char forward[] = "bridge: rules of chain forward\n" RULES("bridge", "forward");
+	static const char refill[] =
+		"netdev: rules of chain egress_2\n" RULES("netdev", "egress_2");
 	static const struct {
 		const char *what;
 		void (*spoil)(struct fwtables *have);
