@@ -388,8 +388,6 @@ static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES],
 		fwtxn_fini(&txn);
 		report->devices_only = false;
 		*known = (struct fwknown){ 0 };
-		if (err && flags & APPLY_GUESS)
-			return err;
 		return err ? -ERESTART : 1; /* what it could not do, a look can */
 	}
 	/* Links that come and go faster than we can: what matters most first. */
@@ -464,8 +462,7 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		flags &= ~(unsigned int)APPLY_BLIND;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;
-		report.half = flags & APPLY_GUESS && commits == 1;
-		if (err < 0 && flags & APPLY_GUESS && commits < 2 && !is_unknown(err))
+		if (err < 0 && flags & APPLY_GUESS && !commits && !is_unknown(err))
 			break;
 		if (err == -ENODEV) {
 			report.links_lost++;
@@ -480,7 +477,7 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		*ret_report = report;
 	if (!err)
 		return 0;
-	if (err < 0 && commits && !report.half) {
+	if (err < 0 && commits) {
 		snprintf(reterr_text, CONFIG_ERR,
 			 "the rules are in force, but could not be read back: %.400s", why);
 		return 1;

@@ -33,7 +33,6 @@ struct apply_report {
 	char first[128];	 /* the first difference, as the transaction names it; "" */
 	unsigned int links_lost; /* times that a link went away under the commit */
 	bool devices_only;	 /* nothing but what links make of the rules */
-	bool half;		 /* if it failed: its blind part, table inet, stands */
 	uint32_t generation;	 /* at which nothing differed any more; 0: not known */
 };
 
@@ -47,8 +46,7 @@ enum apply_flag {
 	APPLY_DISOWN = 1 << 1, /* the reverse, for an owned or orphaned one: make it ordinary */
 	APPLY_BLIND =
 		1 << 2, /* somebody has just changed it: put the rules back first, look then */
-	APPLY_GUESS =
-		1 << 3, /* with APPLY_BLIND: whether the kernel takes it is not known, one try */
+	APPLY_GUESS = 1 << 3, /* whether the kernel takes it is not known: one try */
 };
 
 /*

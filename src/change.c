@@ -115,7 +115,7 @@ static bool choose_own(struct session *ss, const struct state *after, const stru
 /*
  * On an open host by a guess: to ask the kernel what it has takes as long as all
  * else together, and packets leave meanwhile.  0, 1 or -EBUSY as session_commit();
- * -EAGAIN where it came to nothing, or to half: the rules of the IP stack stand.
+ * -EAGAIN where it came to nothing, and nothing has changed.
  */
 static int commit_guess(struct session *ss, struct state *after, struct plan *ret_plan,
 			char text[CONFIG_ERR])
@@ -144,7 +144,6 @@ int change_commit(struct session *ss, struct state *after, bool dry_run, const c
 	if (err == -EAGAIN) {
 		err = plan_build(&ss->fs, after, ss->parts, &plan, text);
 		if (err) {
-			session_give_up(ss);
 			log_error("%s", text);
 			return err == -EINVAL ? CMD_EXIT_USAGE : CMD_EXIT_FAILED;
 		}
@@ -152,8 +151,6 @@ int change_commit(struct session *ss, struct state *after, bool dry_run, const c
 		err = dry_run ? session_check(ss, &plan, after, text) :
 				session_commit(ss, &plan, after, text);
 	}
-	if (err < 0)
-		session_give_up(ss);
 	if (err < 0)
 		log_error("%s", text);
 	else if (err)

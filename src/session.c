@@ -199,8 +199,7 @@ int session_open_watch(struct session *ss, const char *run_dir, int fd,
 
 unsigned int session_apply_flags(const struct session *ss, const struct policy *p)
 {
-	/* First what stops packets of the IP stack: of frames there are ten times as many rules. */
-	const unsigned int flags = ss->guess ? APPLY_GUESS | APPLY_BLIND : 0;
+	const unsigned int flags = ss->guess ? APPLY_GUESS : 0;
 
 	return flags | (p->ownership == OWNERSHIP_OFF ? APPLY_DISOWN : ss->own ? APPLY_OWN : 0);
 }
@@ -224,13 +223,6 @@ static void undo(struct session *ss)
 		plan_fini(&plan);
 	}
 	state_fini(&s);
-}
-
-void session_give_up(struct session *ss)
-{
-	if (ss->half)
-		undo(ss);
-	ss->half = false;
 }
 
 void session_forget_flows(const struct policy *p)
@@ -264,7 +256,6 @@ int session_commit_here(struct session *ss, struct plan *plan, const struct stat
 		*ret_report = report;
 	if (report.commits)
 		session_forget_flows(&plan->policy);
-	ss->half = err < 0 && (report.half || ss->half);
 	if (err < 0 && err != -EBUSY) {
 		state_discard(&ss->rundir);
 		return err;

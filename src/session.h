@@ -6,8 +6,6 @@
  * which can fail for want of space is left to do once the kernel has the rules:
  *
  *	killed before the commit	old rules, old record
- *	between two, on an open host	the new rules of the IP stack, of frames none; no
- *					record: `enable` or `disable` makes it whole
  *	killed between the two		new rules, old record and the new one beside
  *					it; the next session_open() renames it
  *	killed after			new rules, new record
@@ -37,7 +35,6 @@ struct session {
 	enum fragments fragments; /* how it keeps S9 */
 	bool own;		  /* make the table owned by this session's socket */
 	bool guess;		  /* whether the kernel can do all that the plan asks for */
-	bool half;		  /* a guess came to nothing, but table inet stands by it */
 	struct fwknown known;	  /* of large sets, until the next commit */
 	struct ruleset *held;	  /* owned; where a command has it from, or NULL */
 	bool watched;		  /* a watcher has answered: it commits, and this session asks it */
@@ -74,9 +71,6 @@ unsigned int session_apply_flags(const struct session *ss, const struct policy *
  */
 int session_commit(struct session *ss, struct plan *plan, const struct state *after,
 		   char reterr_text[CONFIG_ERR]);
-
-/* A change comes to nothing: what a guess has left half done goes again. */
-void session_give_up(struct session *ss);
 
 /* Forget the flows that the policy would judge anew; says so once, in a line, where it cannot. */
 void session_forget_flows(const struct policy *p);
