@@ -2,8 +2,7 @@
 
 Each way gets the same policy, written down before the clock runs. `guarded` is
 the moment from which a packet of either family is refused, since before the
-exec (leakguard's rules for frames follow in a second transaction, of which this
-says nothing); `wall` is until the process is gone; `cpu` its own and its children's.
+exec; `wall` is until the process is gone; `cpu` its own and its children's.
 """
 
 import contextlib
