@@ -118,8 +118,7 @@ static void print_match(const struct ruleset *rs, const struct match *m, FILE *o
 	const struct set *set;
 
 	/* Else nft would look for the type of a frame where a VLAN's tag may stand. */
-	if (rs->family == FAMILY_BRIDGE &&
-	    (m->kind == MATCH_LATER_FRAG6 || m->kind == MATCH_FRAG6))
+	if (rs->family == FAMILY_BRIDGE && (m->kind == MATCH_LATER_FRAG6 || m->kind == MATCH_FRAG6))
 		fputs("meta protocol ip6 ", out);
 	switch (m->kind) {
 	case MATCH_DPORT:

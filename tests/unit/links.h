@@ -4,12 +4,12 @@
 
 #include "tables.h"
 
-#define POLICY		"tunnel = wg0\nports = 53\nresolver = 10.0.0.7@53 via br0\n"
+#define POLICY		      "tunnel = wg0\nports = 53\nresolver = 10.0.0.7@53 via br0\n"
 /* The rules of a chain at a hook, all of them. */
 #define RULE(table, text, of) table ": rule \"" text "\" of chain " of "\n"
-#define RULES(table, of)                                        \
-	RULE(table, "S1 any port but 53", of)                   \
-	RULE(table, "S1 any port but 53", of)                   \
+#define RULES(table, of)                      \
+	RULE(table, "S1 any port but 53", of) \
+	RULE(table, "S1 any port but 53", of) \
 	RULE(table, "S11 the rest is looked at", of)
 #define ADD(name, link) "netdev: chain " name " of link " link "\n" RULES("netdev", name)
 #define REMOVE(name)	"netdev: rules of chain " name "\nnetdev: removal of chain " name "\n"
