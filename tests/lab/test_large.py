@@ -319,6 +319,20 @@ def test_a_watcher_and_a_rogue(watched):
     watched.run("reload")
 
 
+@pytest.mark.parametrize("call", range(1, 5))
+def test_an_answer_is_lost(watched, call):
+    """Whether the kernel took the change is not known then, so nothing is."""
+    worker = family(watched.guard)["worker"]
+    strace = watched.host.popen([
+        "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=recvfrom", "-e",
+        f"inject=recvfrom:error=ENOBUFS:when={call}", "-p", str(worker.pid)])
+    netns.wait_until(lambda: worker.status("TracerPid") != "0", "strace", 30)
+    for first in 1, 2:
+        watched.want(*range(first, MANY + first))
+        watched.run("reload")
+    netns.stop(strace)
+
+
 def test_an_orphan_is_adopted(large):
     """That takes a transaction of its own, after which nothing is known."""
     large.guard.watch()
