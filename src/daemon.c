@@ -1,6 +1,9 @@
 #include "daemon.h"
 
 #include <errno.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -299,6 +302,17 @@ static void close_all(struct daemon *d)
 		close(d->claim_fd);
 }
 
+/*
+ * A change of a thousand links takes a few MiB for a moment.  Left to itself the C
+ * library keeps the next such pieces where nothing behind them can go back.
+ */
+static void keep_small(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+#endif
+}
+
 int daemon_run(const struct daemon_options *options)
 {
 	struct daemon d = {
@@ -315,6 +329,7 @@ int daemon_run(const struct daemon_options *options)
 	char text[CONFIG_ERR];
 	int status = 1, err;
 
+	keep_small();
 	err = open_all(&d, text);
 	if (err) {
 		log_error("%s", text);

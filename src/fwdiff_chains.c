@@ -14,7 +14,7 @@
 
 static void expected_fini(struct expected *e)
 {
-	for (size_t i = 0; i < e->len; i++)
+	for (size_t i = 0; e->texts && i < e->len; i++)
 		free(e->texts[i]);
 	free(e->texts);
 	*e = (struct expected){ 0 };
@@ -197,14 +197,14 @@ static int expect_rules(struct diff *d, const struct chain *want)
 	e->texts = calloc(want->rules_len + 1, sizeof(*e->texts));
 	if (!e->texts)
 		return -ENOMEM;
-	while (e->len < want->rules_len) {
-		int err = fwrule_expect(d->want, want, &want->rules[e->len], &e->texts[e->len]);
+	for (size_t i = 0; i < want->rules_len; i++) {
+		int err = fwrule_expect(d->want, want, &want->rules[i], &e->texts[i]);
 
 		if (err) {
 			expected_fini(e); /* not to be taken for whole */
 			return err;
 		}
-		e->len++;
+		e->len = i + 1;
 	}
 	return 0;
 }
@@ -218,7 +218,7 @@ static int compare_rules(struct diff *d, const struct fwchain *have, const struc
 	*ret_same = have->rules_len == want->rules_len;
 	if (*ret_same)
 		err = expect_rules(d, want);
-	for (size_t i = 0; !err && *ret_same && i < want->rules_len; i++)
+	for (size_t i = 0; !err && *ret_same && i < d->expected.len; i++)
 		*ret_same = !strcmp(d->expected.texts[i], have->rules[i]);
 	return err;
 }

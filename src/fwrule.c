@@ -128,6 +128,46 @@ static void put_expr(struct text *t, const struct nlattr *expr)
 	put(t, "]");
 }
 
+/* What the register holds that compares look at: the text of how it was loaded. */
+struct held {
+	const char *at, *end;
+};
+
+static bool is_named(const char *text, const char *name)
+{
+	return !strncmp(text + 1, name, strlen(name));
+}
+
+/*
+ * nft loads a value again for each further compare of it, we do not; and what
+ * somebody restores from a file is nft's.  The text is what both do: a load, and the
+ * mask over it, that the register already has is left out.  *load is the text of the
+ * last one as long as nothing else followed, `expr` the expression written last.
+ */
+static void join_loads(struct text *t, const char *expr, struct held *held, struct held *load)
+{
+	const size_t held_len = (size_t)(held->end - held->at),
+		     load_len = (size_t)(load->end - load->at);
+
+	if (is_named(expr, "payload ") || is_named(expr, "meta ")) {
+		if (load_len)
+			*held = (struct held){ 0 };
+		*load = (struct held){ expr, t->at };
+	} else if (load_len && is_named(expr, "bitwise ")) {
+		load->end = t->at;
+	} else if (!is_named(expr, "cmp ")) {
+		*held = *load = (struct held){ 0 };
+	} else if (load_len) {
+		if (held_len == load_len && !memcmp(held->at, load->at, held_len)) {
+			memmove((char *)load->at, expr, (size_t)(t->at - expr));
+			t->at -= load_len;
+		} else {
+			*held = *load;
+		}
+		*load = (struct held){ 0 };
+	}
+}
+
 /* User data is a list of: type, length, value. */
 static void put_comment(struct text *t, const struct nlattr *attr)
 {
@@ -150,14 +190,19 @@ int fwrule_format(const struct nlmsghdr *nlh, char **ret_text)
 {
 	const struct nlattr *exprs = fwattr_find(nlh, NFTA_RULE_EXPRESSIONS), *expr;
 	char *text = malloc(2 * (size_t)nlh->nlmsg_len + 8), *trimmed;
+	struct held held = { 0 }, load = { 0 };
 	struct text t = { text };
 
 	if (!text)
 		return -ENOMEM;
 	if (exprs)
 		mnl_attr_for_each_nested(expr, exprs) {
+			const char *at;
+
 			put(&t, mnl_attr_get_type(expr) == NFTA_LIST_ELEM ? "" : "?");
+			at = t.at;
 			put_expr(&t, expr);
+			join_loads(&t, at, &held, &load);
 		}
 	put_comment(&t, fwattr_find(nlh, NFTA_RULE_USERDATA));
 	trimmed = realloc(text, (size_t)(t.at - text) + 1);

@@ -106,19 +106,23 @@ static void take_datagram(const char *buf, int len, const struct nlmsghdr *reque
 static int ask(struct mnl_socket *nl, struct request *r,
 	       int (*take)(const struct nlmsghdr *nlh, void *data), void *data)
 {
-	char buf[ANSWER_BUF] __attribute__((aligned(__alignof__(struct nlmsghdr))));
+	/* Not on the stack: that it cannot grow ends a process, and this does not. */
+	char *buf = malloc(ANSWER_BUF);
 	struct answer a = { 0 };
 
+	if (!buf)
+		return -ENOMEM;
 	if (mnl_socket_sendto(nl, r->buf, message(r)->nlmsg_len) < 0)
-		return errno == ENOMEM ? -ENOMEM : -EIO;
+		a = (struct answer){ errno == ENOMEM ? -ENOMEM : -EIO, true };
 	while (!a.over) {
-		const ssize_t len = mnl_socket_recvfrom(nl, buf, sizeof(buf));
+		const ssize_t len = mnl_socket_recvfrom(nl, buf, ANSWER_BUF);
 
 		if (len > 0)
 			take_datagram(buf, (int)len, message(r), take, data, &a);
 		else if (!len || errno != EINTR)
-			return len && errno == ENOMEM ? -ENOMEM : -EIO;
+			a = (struct answer){ len && errno == ENOMEM ? -ENOMEM : -EIO, true };
 	}
+	free(buf);
 	return a.err;
 }
 

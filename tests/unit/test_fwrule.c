@@ -102,6 +102,66 @@ static void test_foreign(void **state)
 	assert_text(nlh, "[?][new?] \"\"");
 }
 
+/* Expressions by their first letters, each with a number: "p1 b2 c3". */
+static char *format_some(const char *words)
+{
+	static const char *const names[] = { "payload", "bitwise", "cmp", "meta", "immediate" };
+	struct message m;
+	struct nlmsghdr *nlh = begin(&m);
+	struct nlattr *exprs = mnl_attr_nest_start(nlh, NFTA_RULE_EXPRESSIONS);
+
+	for (; *words; words += strspn(words, " ")) {
+		struct nlattr *elem = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM), *data;
+
+		for (size_t i = 0; i < LEN(names); i++)
+			if (*names[i] == *words)
+				mnl_attr_put_strz(nlh, NFTA_EXPR_NAME, names[i]);
+		data = mnl_attr_nest_start(nlh, NFTA_EXPR_DATA);
+		mnl_attr_put_u8(nlh, 1, (uint8_t)(words[1] - '0'));
+		mnl_attr_nest_end(nlh, data);
+		mnl_attr_nest_end(nlh, elem);
+		words += 2;
+	}
+	mnl_attr_nest_end(nlh, exprs);
+	return format(nlh);
+}
+
+/* What the register has already is loaded once, whoever wrote the rule; nothing else is left out. */
+static void test_loads(void **state)
+{
+	static const struct {
+		const char *words, *as;
+	} rows[] = {
+		{ "p1 c1 p1 c2", "p1 c1 c2" },
+		{ "p1 c1 p1 c2 p1 c3", "p1 c1 c2 c3" },
+		{ "p1 b1 c1 p1 b1 c2", "p1 b1 c1 c2" },
+		{ "m1 c1 m1 c2", "m1 c1 c2" },
+		{ "p1 c1 p2 c2", NULL },
+		{ "p1 b1 c1 p1 c2", NULL },
+		{ "p1 c1 p1 b1 c2", NULL },
+		{ "p1 b1 c1 p1 b2 c2", NULL },
+		{ "p1 c1 i1 p1 c2", NULL },
+		{ "p1 c1 m1 p1 c2", NULL },
+		{ "p1 c1 p2 c2 p1 c3", NULL },
+		{ "p1 p1 c1", NULL },
+		{ "p1 c1 b1 c2 p1 c3", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < LEN(rows); i++) {
+		char *found = format_some(rows[i].words), *at = found;
+		const char *word = rows[i].as ? rows[i].as : rows[i].words;
+
+		for (; *word; word += 2 + strspn(word + 2, " ")) {
+			assert_row(at && at[1] == *word && strchr(at, '=')[2] == word[1],
+				   rows[i].words, "%s", found);
+			at = strchr(at + 1, '[');
+		}
+		assert_row(!at, rows[i].words, "%s", found);
+		free(found);
+	}
+}
+
 /* Each byte of each attribute's value, but for the one that ends a name. */
 static void assert_seen(struct nlmsghdr *nlh, const struct nlattr *in, size_t *bytes)
 {
@@ -166,6 +226,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order_and_defaults),
 		cmocka_unit_test(test_foreign),
+		cmocka_unit_test(test_loads),
 		cmocka_unit_test(test_every_byte_counts),
 	};
 
