@@ -193,8 +193,7 @@ static int expect_rules(struct diff *d, const struct chain *want)
 	if (e->texts && e->rules == want->rules)
 		return 0;
 	expected_fini(e);
-	e->rules = want->rules;
-	e->texts = calloc(want->rules_len + 1, sizeof(*e->texts));
+	*e = (struct expected){ want->rules, calloc(want->rules_len + 1, sizeof(*e->texts)), 0 };
 	if (!e->texts)
 		return -ENOMEM;
 	for (size_t i = 0; i < want->rules_len; i++) {
