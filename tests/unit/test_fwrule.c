@@ -87,7 +87,7 @@ static void test_foreign(void **state)
 {
 	struct message m;
 	struct nlmsghdr *nlh = begin(&m);
-	struct nlattr *exprs, *elem;
+	struct nlattr *exprs, *elem, *data;
 
 	(void)state;
 	assert_text(nlh, " \"\"");
@@ -96,7 +96,9 @@ static void test_foreign(void **state)
 	mnl_attr_nest_end(nlh, elem);
 	elem = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
 	mnl_attr_put_strz(nlh, NFTA_EXPR_NAME, "new");
-	mnl_attr_put(nlh, NFTA_EXPR_DATA, 8, "\x08\0\x21\0abcd"); /* a type beyond ours */
+	data = mnl_attr_nest_start(nlh, NFTA_EXPR_DATA);
+	mnl_attr_put(nlh, 0x21, 4, "abcd"); /* a type beyond ours */
+	mnl_attr_nest_end(nlh, data);
 	mnl_attr_nest_end(nlh, elem);
 	mnl_attr_nest_end(nlh, exprs);
 	assert_text(nlh, "[?][new?] \"\"");
