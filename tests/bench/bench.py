@@ -11,7 +11,7 @@ import report  # noqa: E402
 
 PARTS = ["packet", "change", "links", "alter", "repair", "watch", "size"]
 # Half an hour on two processors, half of it part packet's.
-ROUNDS = {"packet": 300, "change": 40, "links": 40, "alter": 40, "repair": 30,
+ROUNDS = {"packet": 150, "change": 40, "links": 40, "alter": 40, "repair": 30,
           "watch": 3, "size": 5}
 
 

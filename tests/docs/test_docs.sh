@@ -483,6 +483,8 @@ check "bash: nothing to offer" offers "" leakguard enable --resolver ''
 touch "$work/some.conf"
 check "bash: files" offers "$work/some.conf" leakguard -c "$work/so"
 check "bash: directories" offers_no "$work/some.conf" leakguard --run-dir "$work/so"
+check "README.md: the figures of the benchmark" tests/bench/publish.py --check
+
 if command -v zsh >/dev/null; then
 	check "zsh: parses" zsh -n "$build/_leakguard"
 	check "zsh: is found" zsh_registers
