@@ -231,7 +231,7 @@ class Battery:
             with self.lab.watch(self.lab.lan) as seen:
                 for version, port, name in ways:
                     self._send_pieces(version, port, name)
-            tunnelled.collect()
+            self.tunnel.barrier(tunnelled)
         for version, port, name in ways:
             address = labnet.RESOLVERS[name][version == 6]
             token = marker(version, port, name)

@@ -205,7 +205,7 @@ def fire(lab, probes, tunnel=None, answer_due=lambda probe: False,
         lab.barrier(captures[0])
         strays = _attribute(outcomes, captures[0], "seen")
         if tunnel:
-            captures[1].collect()
+            tunnel.barrier(captures[1])
             _attribute(outcomes, captures[1], "tunnelled")
     finally:
         for capture in captures:

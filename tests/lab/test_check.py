@@ -196,7 +196,7 @@ def test_tunnel_up(lab, guard, veth_tunnel):
     guard.enable(tunnel=veth_tunnel.link)
     with veth_tunnel.capture() as tunnelled:
         report = check(lab, guard)
-        tunnelled.collect()
+        veth_tunnel.barrier(tunnelled)
     assert report.rc == CLOSED and report.told["state"] == "GUARDED"
     inside = report.find("inside")
     assert {row["way"] for row in inside} == {"plain"}

@@ -134,18 +134,13 @@ def test_strict_refuses_what_up_brings(lab, guard, impostor, mode):
     assert paths(lab, probes(ways=("routed",)), link) == {"tunnel"}
 
 
-def wait_for_sentinels(lab, link, capture):
-    for address in labnet.TUNNEL_FAR:
-        capture.wait_for(labnet.send_sentinels(lab.host, address, link.link))
-
-
 def send_late_fragments(lab, link):
     """How many of them came out of the tunnel, IPv4 and IPv6."""
     with link.capture() as seen:
         for source, address in zip(labnet.TUNNEL_HOST, INSIDE, strict=True):
             pieces = cut(source, address)[1:]
             send_all(lab.host, address, pieces, nodefrag=":" not in address)
-        wait_for_sentinels(lab, link, seen)
+        link.barrier(seen)
     return len(later(seen))
 
 
@@ -285,7 +280,7 @@ def settle(lab, link):
     with lab.watch(ports=(1,)):
         pass
     with link.capture(ports=(1,)) as seen:
-        wait_for_sentinels(lab, link, seen)
+        link.barrier(seen)
 
 
 @pytest.mark.parametrize("pair", MIXTURES.values(), ids=MIXTURES)

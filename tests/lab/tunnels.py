@@ -9,6 +9,7 @@ not every kernel has WireGuard), and a veth named like a tunnel, for speed.
     remake()  a new one of the same name after either
 """
 
+import errno
 import os
 import pathlib
 import re
@@ -17,11 +18,14 @@ import subprocess
 
 import labnet
 import netns
+from capture import send_sentinels
 from resolvers import find_tool, make_certificate
 
 # Halves of the address space beat the default route without replacing it.
 FULL_TUNNEL = ("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")
 WIREGUARD_PORT = 51820
+# What sending into a tunnel meets that is down, or has no such name.
+GONE = (errno.ENETUNREACH, errno.ENETDOWN, errno.ENODEV)
 WIREGUARD_REDIRECT = """
 table ip lab_carrier {{
     chain prerouting {{
@@ -81,6 +85,18 @@ class Tunnel:
     def capture(self, **options):
         """What came out of the tunnel, seen at the VPN."""
         return labnet.Capture(self.lab.vpn, self.far_link, **options)
+
+    def barrier(self, capture):
+        """Return once all that was sent into it before is in its capture:
+        a program may be slow. Nothing is on its way where it is gone."""
+        tokens = []
+        try:
+            for address in labnet.TUNNEL_FAR:
+                tokens += send_sentinels(self.lab.host, address, self.link)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+        capture.wait_for(tokens)
 
     def exists(self):
         with self.lab.host.inside():
