@@ -753,24 +753,3 @@ int fwexpr_build_rule(const char *table, const struct ruleset *rs, const struct 
 	*ret_rule = fx.rule;
 	return 0;
 }
-
-static int find_comment(const struct nftnl_udata *attr, void *ret_comment)
-{
-	const uint8_t len = nftnl_udata_len(attr);
-	const char *text = nftnl_udata_get(attr);
-
-	if (nftnl_udata_type(attr) == NFTNL_UDATA_RULE_COMMENT && len && !text[len - 1])
-		*(const char **)ret_comment = text;
-	return 0;
-}
-
-const char *fwexpr_comment(const struct nftnl_rule *rule)
-{
-	const char *comment = "";
-	uint32_t len = 0;
-	const void *data = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &len);
-
-	if (data)
-		nftnl_udata_parse(data, len, find_comment, &comment);
-	return comment;
-}

@@ -28,7 +28,4 @@ uint8_t fwexpr_family(enum family family);
 int fwexpr_build_rule(const char *table, const struct ruleset *rs, const struct chain *chain,
 		      const struct rule *rule, struct nftnl_rule **ret_rule);
 
-/* The comment of a rule, or "" (never NULL); points into the rule. */
-const char *fwexpr_comment(const struct nftnl_rule *rule);
-
 #endif

@@ -14,6 +14,7 @@
 
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
+#include <libnftnl/udata.h>
 
 #include "config.h"
 #include "fwexpr.h"
@@ -30,6 +31,28 @@ static int print_expr(struct nftnl_expr *e, void *data)
 	return 0;
 }
 
+static int find_comment(const struct nftnl_udata *attr, void *ret_comment)
+{
+	const uint8_t len = nftnl_udata_len(attr);
+	const char *text = nftnl_udata_get(attr);
+
+	if (nftnl_udata_type(attr) == NFTNL_UDATA_RULE_COMMENT && len && !text[len - 1])
+		*(const char **)ret_comment = text;
+	return 0;
+}
+
+/* "" for none; points into the rule. */
+static const char *comment_of(const struct nftnl_rule *rule)
+{
+	const char *comment = "";
+	uint32_t len = 0;
+	const void *data = nftnl_rule_get_data(rule, NFTNL_RULE_USERDATA, &len);
+
+	if (data)
+		nftnl_udata_parse(data, len, find_comment, &comment);
+	return comment;
+}
+
 static int print_rules(const struct ruleset *rs)
 {
 	for (size_t i = 0; i < rs->chains_len; i++) {
@@ -43,7 +66,7 @@ static int print_rules(const struct ruleset *rs)
 			if (fwexpr_build_rule(RULESET_TABLE, rs, chain, &chain->rules[k], &rule))
 				return -ENOMEM;
 			printf("%s %s \"%s\"\n", family_format(rs->family), chain->name,
-			       fwexpr_comment(rule));
+			       comment_of(rule));
 			bad = nftnl_expr_foreach(rule, print_expr, NULL) < 0;
 			nftnl_rule_free(rule);
 			if (bad)
