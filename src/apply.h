@@ -89,7 +89,7 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		 const struct fwknown *known, struct apply_report *ret_report,
 		 char reterr_text[CONFIG_ERR]);
 
-/* What large sets hold, where these rules are in force at this generation; borrows their sets. */
+/* What is known where these rules are in force at this generation: large sets.  Borrows the rules. */
 struct fwknown apply_known(const struct ruleset rules[FAMILIES], uint32_t generation);
 
 /* The same up to the commit, which the kernel validates and forgets. */

@@ -6,19 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 
 #include <libmnl/libmnl.h>
 
+#include "ask.h"
 #include "netstate.h"
 #include "routefilter.h"
 
-#define ANSWER_TIMEOUT_S 2     /* the kernel answers at once */
-#define ANSWER_BUF	 65536 /* a dump's largest datagram is 32 KiB (net/netlink/af_netlink.c) */
-#define DUMP_TRIES	 16
+#define DUMP_TRIES    16
 /* Some 2,500 events: a link brings up to 13 each time it changes. */
-#define EVENTS_BYTES	 (1 << 20)
-#define EVENTS_A_READ	 4096 /* 5 ms of recv(2) */
+#define EVENTS_BYTES  (1 << 20)
+#define EVENTS_A_READ 4096 /* 5 ms of recv(2) */
 
 /* The start of an event about a link. */
 struct event {
@@ -46,91 +44,18 @@ static struct nlmsghdr *message(struct request *r)
 	return (void *)r->buf;
 }
 
-static int open_socket(int flags, struct mnl_socket **ret_nl)
-{
-	const struct timeval timeout = { .tv_sec = ANSWER_TIMEOUT_S };
-	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | flags);
-
-	if (!nl)
-		return errno == ENOMEM ? -ENOMEM : -EIO;
-	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 ||
-	    setsockopt(mnl_socket_get_fd(nl), SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout))) {
-		mnl_socket_close(nl);
-		return -EIO;
-	}
-	*ret_nl = nl;
-	return 0;
-}
-
-/* What an answer has come to. */
-struct answer {
-	int err; /* of the kernel, or of the first callback that failed */
-	bool over;
-};
-
-/* 0 or -errno; a message that is too short for one says nothing. */
-static int read_errno(const struct nlmsghdr *nlh)
-{
-	int err = 0;
-
-	if (mnl_nlmsg_get_payload_len(nlh) >= sizeof(err))
-		memcpy(&err, mnl_nlmsg_get_payload(nlh), sizeof(err));
-	return err < 0 ? err : 0;
-}
-
-/*
- * Not by mnl_cb_run(3), which leaves a dump that was disturbed unread, and does
- * not read what its last message says: that it failed on its way.
- */
-static void take_datagram(const char *buf, int len, const struct nlmsghdr *request,
-			  int (*take)(const struct nlmsghdr *nlh, void *data), void *data,
-			  struct answer *a)
-{
-	const struct nlmsghdr *nlh = (const void *)buf;
-
-	for (; mnl_nlmsg_ok(nlh, len) && !a->over; nlh = mnl_nlmsg_next(nlh, &len)) {
-		if (nlh->nlmsg_seq != request->nlmsg_seq)
-			continue;
-		a->over = !(request->nlmsg_flags & NLM_F_DUMP) || nlh->nlmsg_type == NLMSG_DONE ||
-			  nlh->nlmsg_type == NLMSG_ERROR;
-		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
-			a->err = a->err ? a->err : -EINTR;
-		if (nlh->nlmsg_type == NLMSG_DONE || nlh->nlmsg_type == NLMSG_ERROR)
-			a->err = a->err ? a->err : read_errno(nlh);
-		else if (!a->err)
-			a->err = take(nlh, data);
-	}
-}
-
-/* -EIO where there was no answer; else 0, or what the kernel or `take` said. */
-static int ask(struct mnl_socket *nl, struct request *r,
-	       int (*take)(const struct nlmsghdr *nlh, void *data), void *data)
-{
-	/* Not on the stack: that it cannot grow ends a process, and this does not. */
-	char *buf = malloc(ANSWER_BUF);
-	struct answer a = { 0 };
-
-	if (!buf)
-		return -ENOMEM;
-	if (mnl_socket_sendto(nl, r->buf, message(r)->nlmsg_len) < 0)
-		a = (struct answer){ errno == ENOMEM ? -ENOMEM : -EIO, true };
-	while (!a.over) {
-		const ssize_t len = mnl_socket_recvfrom(nl, buf, ANSWER_BUF);
-
-		if (len > 0)
-			take_datagram(buf, (int)len, message(r), take, data, &a);
-		else if (!len || errno != EINTR)
-			a = (struct answer){ len && errno == ENOMEM ? -ENOMEM : -EIO, true };
-	}
-	free(buf);
-	return a.err;
-}
-
 static void copy_name(char *name, size_t size, const struct nlattr *attr)
 {
 	const size_t len = strnlen(mnl_attr_get_payload(attr), mnl_attr_get_payload_len(attr));
 
 	memcpy(name, mnl_attr_get_payload(attr), len < size ? len : size - 1);
+}
+
+/* What a callback returns then. */
+static int fail_memory(void)
+{
+	errno = ENOMEM;
+	return MNL_CB_ERROR;
 }
 
 static int take_link(const struct nlmsghdr *nlh, void *data)
@@ -141,10 +66,10 @@ static int take_link(const struct nlmsghdr *nlh, void *data)
 	struct link *link;
 
 	if (nlh->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(nlh) < sizeof(*info))
-		return 0;
+		return MNL_CB_OK;
 	link = netstate_add_link(data);
 	if (!link)
-		return -ENOMEM;
+		return fail_memory();
 	*link = (struct link){ .index = info->ifi_index, .up = (info->ifi_flags & IFF_UP) != 0 };
 
 	mnl_attr_for_each(attr, nlh, sizeof(*info)) {
@@ -175,25 +100,25 @@ static int take_link(const struct nlmsghdr *nlh, void *data)
 	/* With the second attribute the index is one of another namespace. */
 	if (parent && !elsewhere)
 		link->parent = (int)mnl_attr_get_u32(parent);
-	return 0;
+	return MNL_CB_OK;
 }
 
 /*
  * A dump on a socket of its own; of one link's routes if the kernel can (`strict`;
  * refused before Linux 4.20).  0, -ENOMEM, -EINTR where it was disturbed, -ENODEV, or -EIO.
  */
-static int dump(struct request *r, bool strict, int (*take)(const struct nlmsghdr *nlh, void *data),
-		void *data)
+static int dump(struct request *r, bool strict, mnl_cb_t take, void *data)
 {
-	struct mnl_socket *nl;
-	int on = strict, err = open_socket(0, &nl);
+	int on = strict, err;
+	struct ask a;
 
-	if (err)
-		return err;
-	if (strict)
-		(void)mnl_socket_setsockopt(nl, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
-	err = ask(nl, r, take, data);
-	mnl_socket_close(nl);
+	err = ask_open(&a, NETLINK_ROUTE);
+	if (!err) {
+		if (strict)
+			(void)mnl_socket_setsockopt(a.nl, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
+		err = ask_one(&a, message(r), take, data);
+		ask_close(&a);
+	}
 	return !err || err == -ENOMEM || err == -EINTR || err == -ENODEV ? err : -EIO;
 }
 
@@ -259,14 +184,14 @@ static int take_route(const struct nlmsghdr *nlh, void *data)
 	const struct question *q = data;
 
 	if (nlh->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(nlh) < sizeof(*rtm))
-		return 0;
+		return MNL_CB_OK;
 	/* What stays on this host has lo for its link, which only a packet's answer says. */
 	if (rtm->rtm_type == RTN_UNICAST || (rtm->rtm_type == RTN_LOCAL && !q->match))
 		each_hop(nlh, add_hop, data);
-	return 0;
+	return MNL_CB_OK;
 }
 
-static int ask_route(struct mnl_socket *nl, struct route_to *to, unsigned int seq, bool match)
+static int ask_route(struct ask *a, struct route_to *to, bool match)
 {
 	struct question question = { .to = to, .match = match };
 	struct request r;
@@ -277,32 +202,29 @@ static int ask_route(struct mnl_socket *nl, struct route_to *to, unsigned int se
 	rtm->rtm_dst_len = (unsigned char)(addr_len(&to->addr) * 8);
 	rtm->rtm_flags = match ? RTM_F_FIB_MATCH : 0;
 	mnl_attr_put(message(&r), RTA_DST, addr_len(&to->addr), to->addr.bytes);
-	message(&r)->nlmsg_seq = seq;
-	err = ask(nl, &r, take_route, &question);
+	err = ask_one(a, message(&r), take_route, &question);
 	/* Any other error of the kernel's means that no packet would go: unreachable, prohibited, ... */
-	return err == -ENOMEM || err == -EIO ? err : 0;
+	return err == -ENOMEM || err == -EIO ? err : err && !a->answered ? -EIO : 0;
 }
 
 int netwatch_lookup_routes(struct netstate *ns, const struct addr *addrs, size_t n)
 {
 	struct route_to *routes = calloc(n + 1, sizeof(*routes));
-	struct mnl_socket *nl = NULL;
-	unsigned int seq = 0;
-	int err = 0;
+	struct ask a = { .nl = NULL };
+	int err;
 
 	if (!routes)
 		return -ENOMEM;
-	if (n)
-		err = open_socket(0, &nl);
+	err = n ? ask_open(&a, NETLINK_ROUTE) : 0;
+	err = err && err != -ENOMEM ? -EIO : err;
 	for (size_t i = 0; i < n && !err; i++) {
 		routes[i].addr = addrs[i];
-		err = ask_route(nl, &routes[i], ++seq, true);
+		err = ask_route(&a, &routes[i], true);
 		/* None: unreachable; local; or nexthop objects, which are not in the route. */
 		if (!err && !routes[i].hops[0])
-			err = ask_route(nl, &routes[i], ++seq, false);
+			err = ask_route(&a, &routes[i], false);
 	}
-	if (nl)
-		mnl_socket_close(nl);
+	ask_close(&a);
 	if (err) {
 		free(routes);
 		return err;
@@ -339,7 +261,7 @@ static int take_wide(const struct nlmsghdr *nlh, void *data)
 	    rtm->rtm_family != search->family || rtm->rtm_type != RTN_UNICAST ||
 	    rtm->rtm_flags & RTM_F_CLONED ||
 	    rtm->rtm_dst_len > (rtm->rtm_family == AF_INET ? WIDE_BITS_IPV4 : WIDE_BITS_IPV6))
-		return 0;
+		return MNL_CB_OK;
 	wide.bits = rtm->rtm_dst_len;
 	wide.dst.family = rtm->rtm_family;
 	wide.table = rtm->rtm_table;
@@ -354,12 +276,12 @@ static int take_wide(const struct nlmsghdr *nlh, void *data)
 	search->through = false;
 	each_hop(nlh, note_link, search);
 	if (!search->through)
-		return 0;
+		return MNL_CB_OK;
 	added = netstate_add_wide(search->ns);
 	if (!added)
-		return -ENOMEM;
+		return fail_memory();
 	*added = wide;
-	return 0;
+	return MNL_CB_OK;
 }
 
 static int dump_wide(struct wide_search *search)
@@ -425,11 +347,15 @@ static int size_buffer(int fd)
 
 int netwatch_open(struct netwatch *ret_nw)
 {
-	struct mnl_socket *nl;
-	int err = open_socket(SOCK_NONBLOCK, &nl);
+	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int err;
 
-	if (err)
-		return err;
+	if (!nl)
+		return errno == ENOMEM ? -ENOMEM : -EIO;
+	if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0) {
+		mnl_socket_close(nl);
+		return -EIO;
+	}
 	err = size_buffer(mnl_socket_get_fd(nl)); /* before there are events */
 	if (!err)
 		err = join_groups(nl);

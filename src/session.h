@@ -35,7 +35,7 @@ struct session {
 	enum fragments fragments; /* how it keeps S9 */
 	bool own;		  /* make the table owned by this session's socket */
 	bool guess;		  /* whether the kernel can do all that the plan asks for */
-	struct fwknown known;	  /* of large sets, until the next commit */
+	struct fwknown known;	  /* of what is in force, until the next commit */
 	struct ruleset *held;	  /* owned; where a command has it from, or NULL */
 	bool watched;		  /* a watcher has answered: it commits, and this session asks it */
 };

@@ -527,7 +527,6 @@ static void test_odd_paths(void **state)
 	rundir_close(&rd);
 }
 
-/* A directory of its own for each: one that fails holds its lock. */
 /* It tells of one record in one namespace alone; lab/test_large.py has the rest. */
 static void test_note(void **state)
 {
@@ -564,6 +563,7 @@ static void test_note(void **state)
 	rundir_close(&rd);
 }
 
+/* A directory of its own for each: one that fails holds its lock. */
 #define TEST(function) cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
 
 int main(void)
