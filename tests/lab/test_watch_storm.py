@@ -23,7 +23,7 @@ from tools import SOAK, Churn, generation, run_inside
 # otherwise. Each is pinned once, so every test takes new ones.
 WITNESSES = [f"203.0.113.{number}" for number in range(100, 200)]
 MOST_KIB = 4096
-LINK_KIB = 2  # for each that has a chain of its own
+LINK_KIB = 2.5  # for each that has a chain of its own: some 1.8, and what is scattered
 FLAT_KIB = 256
 AUDIT_MS = 10000  # src/reconcile.c: how often it looks unasked
 SLACK = 3         # looks of a storm's two ends, and of an audit
