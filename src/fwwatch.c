@@ -104,16 +104,20 @@ static void take_change(struct fwwatch *fw, const struct nlmsghdr *nlh, uint16_t
 	fw->touched = true;
 }
 
-/* The end of a transaction: whether it was one that touched us. */
-static bool take_end(struct fwwatch *fw, const struct nlmsghdr *nlh, struct fwevent *ev)
+static void tell(const struct fwwatch *fw, struct fwevent *ev)
 {
-	const struct nlattr *attr;
-
-	if (!fw->touched)
-		return false;
 	ev->touched = true;
 	memcpy(ev->what, fw->what, sizeof(ev->what));
 	clean(ev->what);
+}
+
+/* The end of a transaction that touched us. */
+static void take_end(struct fwwatch *fw, const struct nlmsghdr *nlh, struct fwevent *ev)
+{
+	const struct nlattr *attr;
+
+	tell(fw, ev);
+	ev->ended = true;
 	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
 		if (mnl_attr_get_type(attr) == NFTA_GEN_PROC_PID &&
 		    mnl_attr_validate(attr, MNL_TYPE_U32) == 0)
@@ -124,14 +128,12 @@ static bool take_end(struct fwwatch *fw, const struct nlmsghdr *nlh, struct fwev
 	}
 	clean(ev->name);
 	fw->touched = false;
-	return true;
 }
 
-static bool take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf, int len,
+static void take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf, int len,
 			  struct fwevent *ev)
 {
 	const struct nlmsghdr *nlh = (const void *)buf;
-	bool found = false;
 
 	for (; mnl_nlmsg_ok(nlh, len); nlh = mnl_nlmsg_next(nlh, &len)) {
 		const uint16_t type = nlh->nlmsg_type & 0xff;
@@ -139,13 +141,12 @@ static bool take_datagram(struct fwwatch *fw, uint32_t own_port, const char *buf
 		if (nlh->nlmsg_type >> 8 != NFNL_SUBSYS_NFTABLES ||
 		    nlh->nlmsg_len < mnl_nlmsg_size(sizeof(struct nfgenmsg)))
 			continue;
-		if (type == NFT_MSG_NEWGEN)
-			found |= take_end(fw, nlh, ev);
+		if (type == NFT_MSG_NEWGEN && fw->touched)
+			take_end(fw, nlh, ev);
 		else if (type < sizeof(kinds) / sizeof(kinds[0]) && *kinds[type].what &&
 			 nlh->nlmsg_pid != own_port && is_ours(nlh))
 			take_change(fw, nlh, type);
 	}
-	return found;
 }
 
 /*
@@ -165,6 +166,7 @@ static int hears_again(struct fwwatch *fw, struct fwevent *ev)
 int fwwatch_read(struct fwwatch *fw, uint32_t own_port, struct fwevent *ret_event)
 {
 	_Alignas(struct nlmsghdr) char buf[FWSOCK_BUF];
+	const bool told = fw->touched;
 
 	*ret_event = (struct fwevent){ 0 };
 	for (int i = 0; i < READ_AT_ONCE; i++) {
@@ -183,7 +185,10 @@ int fwwatch_read(struct fwwatch *fw, uint32_t own_port, struct fwevent *ret_even
 		}
 		if (len < 0)
 			return -errno;
-		if (take_datagram(fw, own_port, buf, (int)len, ret_event))
+		take_datagram(fw, own_port, buf, (int)len, ret_event);
+		if (fw->touched && !told)
+			tell(fw, ret_event);
+		if (ret_event->touched)
 			return 1;
 	}
 	return 0;

@@ -17,6 +17,7 @@
 #define RECORD_RETRY_MS	  200
 #define UNDO_BURST	  200 /* repairs at once, then one every ... */
 #define UNDO_EVERY_MS	  5
+#define WHOSE_READS	  64 /* of up to 1,024 datagrams, which end with whose they are */
 #define PAUSE_CHECK_MS	  1000
 #define FIGHT_BURST	  50 /* repairs at once, then more than one every ...: a fight */
 #define FIGHT_EVERY_MS	  1000
@@ -156,6 +157,27 @@ static void note_undone(struct reconcile *rc, const struct fwevent *ev)
 	}
 }
 
+/* What an event that was lost told of may be more than what is known. */
+static void note_lost(struct reconcile *rc)
+{
+	rc->status.lost++;
+	debounce_hit(&rc->links, clock_monotonic_ms());
+}
+
+/* After a commit of ours: the rest of an event, which tells whose it was. */
+static void read_whose(struct reconcile *rc, struct fwevent *ev)
+{
+	struct fwevent rest;
+
+	for (int i = 0; i < WHOSE_READS && rc->fw.touched; i++)
+		if (fwwatch_read(&rc->fw, fwsock_port(&rc->ss.fs), &rest) != 1)
+			continue;
+		else if (rest.lost)
+			note_lost(rc);
+		else
+			*ev = rest;
+}
+
 /*
  * A change that no event has told of yet.  One that waits to be read tells whose it
  * was; without it nobody knows.
@@ -165,13 +187,12 @@ static void note_found(struct reconcile *rc, const char *what, const char *found
 	struct fwevent ev = { 0 };
 
 	if (rc->fw.open && fwwatch_read(&rc->fw, fwsock_port(&rc->ss.fs), &ev) == 1 && ev.touched) {
+		read_whose(rc, &ev);
 		note_undone(rc, &ev);
 		return;
 	}
-	if (ev.lost) { /* and there may be more than what was found */
-		rc->status.lost++;
-		debounce_hit(&rc->links, clock_monotonic_ms());
-	}
+	if (ev.lost)
+		note_lost(rc);
 	snprintf(ev.what, sizeof(ev.what), "%.100s (found by %s)", what, found);
 	note_undone(rc, &ev);
 }
@@ -327,7 +348,7 @@ static void look(struct reconcile *rc, const char *found)
 
 static void undo(struct reconcile *rc)
 {
-	const struct fwevent ev = rc->undo;
+	struct fwevent ev = rc->undo;
 	struct apply_report report = { 0 };
 	char text[CONFIG_ERR];
 	int err;
@@ -337,6 +358,7 @@ static void undo(struct reconcile *rc)
 		return;
 	if (!rc->planned) {
 		look(rc, "an event");
+		read_whose(rc, &ev);
 		return;
 	}
 	/* The plan of the last look: asking for links and routes first would leave it open longer. */
@@ -348,6 +370,7 @@ static void undo(struct reconcile *rc)
 				   NULL, &report, text);
 	else
 		snprintf(text, sizeof(text), "out of memory");
+	read_whose(rc, &ev);
 	if (report.commits)
 		note_undone(rc, &ev);
 	if (err < 0) {

@@ -52,9 +52,17 @@ static int end(struct scene *s)
 	return 0;
 }
 
-static int next(struct scene *s)
+static int read_event(struct scene *s)
 {
 	return fwwatch_read(&s->fw, fwsock_port(&s->own), &s->ev);
+}
+
+/* With all that is told of it. */
+static int next(struct scene *s)
+{
+	const int got = read_event(s);
+
+	return got == 1 && s->ev.touched && !s->ev.ended ? read_event(s) : got;
 }
 
 /* Ends the transaction. */
@@ -277,6 +285,27 @@ static int run_long(void)
 	return end(&s);
 }
 
+/* An event comes with the first message of a commit, and with the last whose it was. */
+static int run_at_once(void)
+{
+	struct fwtxn txn;
+	struct scene s;
+
+	BEGIN(&s);
+	CHECK(!install(&s, &s.own));
+	fwtxn_init(&txn);
+	fwtxn_flush_chain(&txn, "name_traffic");
+	fwtxn_del_table(&txn, RULESET_TABLE);
+	CHECK(!commit(&s.other, &txn));
+	CHECK(!install(&s, &s.own)); /* the repair */
+	CHECK(read_event(&s) == 1 && s.ev.touched && !s.ev.ended && !s.ev.pid);
+	CHECK(strstr(s.ev.what, "chain name_traffic"));
+	CHECK(read_event(&s) == 1 && s.ev.touched && s.ev.ended && s.ev.pid);
+	CHECK(!strcmp(s.ev.what, "removal of table"));
+	CHECK(read_event(&s) == 0 && !s.ev.touched && !s.fw.touched);
+	return end(&s);
+}
+
 /* More by others than the watcher's socket takes. */
 static int overflow(struct scene *s)
 {
@@ -383,6 +412,7 @@ CHILD_TEST(test_made_anew, run_made_anew)
 CHILD_TEST(test_others_tables, run_others_tables)
 CHILD_TEST(test_by_whom, run_by_whom)
 CHILD_TEST(test_long, run_long)
+CHILD_TEST(test_at_once, run_at_once)
 CHILD_TEST(test_lost, run_lost)
 CHILD_TEST(test_lost_in_between, run_lost_in_between)
 CHILD_TEST(test_broken, run_broken)
@@ -397,7 +427,7 @@ int main(void)
 		cmocka_unit_test(test_by_whom),	  cmocka_unit_test(test_long),
 		cmocka_unit_test(test_lost),	  cmocka_unit_test(test_lost_in_between),
 		cmocka_unit_test(test_lost_half), cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_refused),	  cmocka_unit_test(test_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
