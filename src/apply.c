@@ -374,22 +374,12 @@ static int commit_round(struct fwsock *fs, const struct ruleset rules[FAMILIES],
 			bool settle, int tries_left, struct fwknown *known,
 			struct apply_report *report, char reterr_text[CONFIG_ERR])
 {
-	const bool own = flags & APPLY_OWN;
-	unsigned int how = own ? FWDIFF_OWN : 0;
+	unsigned int how = flags & APPLY_OWN ? FWDIFF_OWN : 0;
 	uint32_t other;
 	struct seen seen;
 	struct fwtxn txn;
 	int err;
 
-	if (flags & APPLY_BLIND) {
-		fwtxn_init(&txn);
-		err = fwdiff_build_blind(&rules[FAMILY_INET], own, &txn) ?:
-			      commit(fs, &txn, 0, reterr_text);
-		fwtxn_fini(&txn);
-		report->devices_only = false;
-		*known = (struct fwknown){ 0 };
-		return err ? -ERESTART : 1; /* what it could not do, a look can */
-	}
 	/* Links that come and go faster than we can: what matters most first. */
 	if (tries_left < APPLY_TRIES / 2 && report->links_lost)
 		how |= FWDIFF_LINKS_ASIDE;
@@ -457,9 +447,7 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 
 	for (int left = APPLY_TRIES - 1; left >= 0; left--) {
 		err = commit_round(fs, plan->rules, flags, settle, left, &now, &report, why);
-		/* What a blind one left out is missing, not hidden. */
-		settle = err == 1 ? !(flags & APPLY_BLIND) : settle;
-		flags &= ~(unsigned int)APPLY_BLIND;
+		settle |= err == 1;
 		if (err == 1)
 			report.commits = (unsigned int)++commits;
 		if (err < 0 && flags & APPLY_GUESS && !commits && !is_unknown(err))
@@ -484,6 +472,19 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 	}
 	memcpy(reterr_text, why, CONFIG_ERR);
 	return err < 0 ? err : -EBUSY;
+}
+
+void apply_make_ready(const struct plan *plan, bool own, struct fwtxn *ret_ready)
+{
+	fwtxn_init(ret_ready);
+	(void)fwdiff_build_blind(&plan->rules[FAMILY_INET], own, ret_ready);
+}
+
+int apply_ready(struct fwsock *fs, struct fwtxn *ready)
+{
+	struct fwtxn_fail fail;
+
+	return fwtxn_commit(fs, ready, 0, &fail);
 }
 
 int apply_dry_run(struct fwsock *fs, const struct plan *plan, char reterr_text[CONFIG_ERR])

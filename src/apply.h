@@ -17,6 +17,7 @@
 
 struct fwknown;
 struct fwsock;
+struct fwtxn;
 struct state;
 
 /* All that the rules are made of, and the rules. */
@@ -44,9 +45,7 @@ enum apply_flag {
 	 */
 	APPLY_OWN = 1 << 0,
 	APPLY_DISOWN = 1 << 1, /* the reverse, for an owned or orphaned one: make it ordinary */
-	APPLY_BLIND =
-		1 << 2, /* somebody has just changed it: put the rules back first, look then */
-	APPLY_GUESS = 1 << 3, /* whether the kernel takes it is not known: one try */
+	APPLY_GUESS = 1 << 2,  /* whether the kernel takes it is not known: one try */
 };
 
 /*
@@ -88,6 +87,20 @@ void plan_fini(struct plan *plan);
 int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		 const struct fwknown *known, struct apply_report *ret_report,
 		 char reterr_text[CONFIG_ERR]);
+
+/*
+ * For when somebody has just changed the tables: what puts the most important one
+ * back, table inet, without a look at what there is.  Made ready before, for the
+ * time that takes decides who gets nf_tables' mutex next (urgency.h).  What fails
+ * shows when it is committed.
+ */
+void apply_make_ready(const struct plan *plan, bool own, struct fwtxn *ret_ready);
+
+/*
+ * Commit that, as often as it is wanted.  An apply_commit() has to follow, for the
+ * rest.  0, or -errno where the kernel refused it, as what is there may make it.
+ */
+int apply_ready(struct fwsock *fs, struct fwtxn *ready);
 
 /* What is known where these rules are in force at this generation: large sets.  Borrows the rules. */
 struct fwknown apply_known(const struct ruleset rules[FAMILIES], uint32_t generation);

@@ -180,14 +180,15 @@ static void read_rules(void *ctx)
 }
 
 /* What is listened to changes with the state: see reconcile_links_fd(). */
-static void follow_fd(struct daemon *d, int *now, int wanted, loop_fn *fn)
+static void follow_fd(struct daemon *d, int *now, int wanted,
+		      int (*add)(struct loop *l, int fd, loop_fn *readable, void *ctx), loop_fn *fn)
 {
 	if (*now == wanted)
 		return;
 	if (*now >= 0)
 		loop_remove(&d->loop, *now);
 	*now = -1;
-	if (wanted >= 0 && !loop_add(&d->loop, wanted, fn, d))
+	if (wanted >= 0 && !add(&d->loop, wanted, fn, d))
 		*now = wanted;
 }
 
@@ -245,12 +246,12 @@ static int run_loop(struct daemon *d)
 			return_to_place(d);
 		}
 		if (d->opened != d->rc.opened) {
-			follow_fd(d, &d->links_fd, -1, NULL);
-			follow_fd(d, &d->rules_fd, -1, NULL);
+			follow_fd(d, &d->links_fd, -1, NULL, NULL);
+			follow_fd(d, &d->rules_fd, -1, NULL, NULL);
 			d->opened = d->rc.opened;
 		}
-		follow_fd(d, &d->links_fd, reconcile_links_fd(&d->rc), read_links);
-		follow_fd(d, &d->rules_fd, reconcile_rules_fd(&d->rc), read_rules);
+		follow_fd(d, &d->links_fd, reconcile_links_fd(&d->rc), loop_add, read_links);
+		follow_fd(d, &d->rules_fd, reconcile_rules_fd(&d->rc), loop_add_urgent, read_rules);
 		err = loop_wait(&d->loop, wait_ms(d));
 	}
 	if (err)

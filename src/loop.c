@@ -5,6 +5,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "urgency.h"
+
 int loop_init(struct loop *l)
 {
 	*l = (struct loop){ .epoll_fd = epoll_create1(EPOLL_CLOEXEC) };
@@ -18,7 +20,7 @@ void loop_fini(struct loop *l)
 	*l = (struct loop){ .epoll_fd = -1 };
 }
 
-int loop_add(struct loop *l, int fd, loop_fn *readable, void *ctx)
+static int add(struct loop *l, int fd, bool urgent, loop_fn *readable, void *ctx)
 {
 	struct epoll_event event = { .events = EPOLLIN };
 	uint32_t place = 0;
@@ -30,9 +32,20 @@ int loop_add(struct loop *l, int fd, loop_fn *readable, void *ctx)
 	event.data.u64 = (uint64_t)(l->serial + 1) << 32 | place;
 	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &event))
 		return -errno;
-	l->sources[place] =
-		(struct loop_source){ .fd = fd, .fn = readable, .ctx = ctx, .serial = ++l->serial };
+	l->sources[place] = (struct loop_source){
+		.fd = fd, .fn = readable, .ctx = ctx, .urgent = urgent, .serial = ++l->serial
+	};
 	return 0;
+}
+
+int loop_add(struct loop *l, int fd, loop_fn *readable, void *ctx)
+{
+	return add(l, fd, false, readable, ctx);
+}
+
+int loop_add_urgent(struct loop *l, int fd, loop_fn *readable, void *ctx)
+{
+	return add(l, fd, true, readable, ctx);
 }
 
 void loop_remove(struct loop *l, int fd)
@@ -45,19 +58,29 @@ void loop_remove(struct loop *l, int fd)
 	}
 }
 
-int loop_wait(struct loop *l, int timeout_ms)
+static void run(const struct loop *l, const struct epoll_event *events, int n, bool urgent)
 {
-	struct epoll_event events[LOOP_MAX];
-	const int n = epoll_wait(l->epoll_fd, events, LOOP_MAX, timeout_ms);
-
-	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
 	for (int i = 0; i < n; i++) {
 		const struct loop_source *s = &l->sources[(uint32_t)events[i].data.u64];
 
 		/* An earlier callback may have removed it, and put another there. */
-		if (s->fn && s->serial == events[i].data.u64 >> 32)
+		if (s->fn && s->serial == events[i].data.u64 >> 32 && s->urgent == urgent)
 			s->fn(s->ctx);
 	}
-	return 0;
+}
+
+int loop_wait(struct loop *l, int timeout_ms)
+{
+	struct epoll_event events[LOOP_MAX];
+	int n, err;
+
+	for (size_t i = 0; i < LOOP_MAX; i++)
+		if (l->sources[i].fn && l->sources[i].urgent)
+			urgency_raise();
+	n = epoll_wait(l->epoll_fd, events, LOOP_MAX, timeout_ms);
+	err = n < 0 && errno != EINTR ? -errno : 0;
+	run(l, events, n, true);
+	urgency_lower();
+	run(l, events, n, false);
+	return err;
 }

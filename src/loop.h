@@ -8,6 +8,7 @@
 #ifndef LOOP_H
 #define LOOP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define LOOP_MAX 32 /* descriptors at a time: netlink, signals, timers, control and its clients */
@@ -21,6 +22,7 @@ struct loop {
 		int fd;
 		loop_fn *fn; /* NULL: the place is free */
 		void *ctx;
+		bool urgent;
 		uint32_t serial; /* tells it from an earlier one in its place */
 	} sources[LOOP_MAX];
 };
@@ -37,6 +39,12 @@ void loop_fini(struct loop *l);
  * there; -EEXIST when fd is there; or another -errno of epoll_ctl(2).
  */
 int loop_add(struct loop *l, int fd, loop_fn *readable, void *ctx);
+
+/*
+ * The same, called before others.  The process is urgent (urgency.h) while it
+ * waits for such a one and when it is called; that ends with it, if not sooner.
+ */
+int loop_add_urgent(struct loop *l, int fd, loop_fn *readable, void *ctx);
 
 /*
  * Forget fd; no error if it is not there.  A callback may remove any source,

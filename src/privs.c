@@ -17,6 +17,7 @@
 #endif
 #ifdef HAVE_LIBSECCOMP
 #include <net/if.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -122,9 +123,9 @@ static int drop_caps(const unsigned int *kept, size_t n)
 
 static int drop_to_watch(void)
 {
-	static const unsigned int kept[] = { CAP_NET_ADMIN };
+	static const unsigned int kept[] = { CAP_NET_ADMIN, CAP_SYS_NICE };
 
-	return drop_caps(kept, 1);
+	return drop_caps(kept, 2);
 }
 
 /* nfnetlink asks for the first at every message, setns(2) for the last. */
@@ -273,6 +274,23 @@ static int allow_reading_limits(scmp_filter_ctx ctx)
 	return allow(ctx, "prlimit64", 1, &nothing_new);
 }
 
+/* Real time and back, of this process: urgency.h. */
+static int allow_urgency(scmp_filter_ctx ctx)
+{
+	static const uint32_t policies[] = { SCHED_FIFO, SCHED_OTHER };
+	int err = 0;
+
+	for (size_t i = 0; !err && i < sizeof(policies) / sizeof(policies[0]); i++) {
+		const struct scmp_arg_cmp own[] = {
+			SCMP_CMP(0, SCMP_CMP_MASKED_EQ, UINT32_MAX, 0),
+			SCMP_CMP(1, SCMP_CMP_MASKED_EQ, UINT32_MAX, policies[i]),
+		};
+
+		err = allow(ctx, "sched_setscheduler", 2, own);
+	}
+	return err;
+}
+
 static int add_rules(scmp_filter_ctx ctx)
 {
 	char name[32];
@@ -285,6 +303,7 @@ static int add_rules(scmp_filter_ctx ctx)
 	err = err ? err : allow_sockets(ctx);
 	err = err ? err : allow_memory(ctx);
 	err = err ? err : allow_own_signals(ctx);
+	err = err ? err : allow_urgency(ctx);
 	return err ? err : allow_reading_limits(ctx);
 }
 

@@ -9,6 +9,7 @@
 #include "fwread.h"
 #include "fwtxn.h"
 #include "log.h"
+#include "urgency.h"
 
 #define AUDIT_MS	  10000
 #define AUDIT_FULL	  6 /* every so many audits the rules are read, whatever the generation says */
@@ -98,6 +99,7 @@ void reconcile_close(struct reconcile *rc)
 {
 	if (rc->planned)
 		plan_fini(&rc->plan);
+	fwtxn_fini(&rc->ready);
 	fwwatch_close(&rc->fw);
 	netwatch_close(&rc->nw);
 	session_close(&rc->ss);
@@ -216,6 +218,9 @@ static void keep_plan(struct reconcile *rc, struct plan *plan, uint32_t generati
 		plan_fini(&rc->plan);
 	rc->plan = *plan;
 	rc->planned = true;
+	fwtxn_fini(&rc->ready);
+	if (rc->fw.open)
+		apply_make_ready(&rc->plan, rc->ss.own, &rc->ready);
 	rc->ss.guarded = true;
 	rc->generation = generation;
 	rc->status.owner = rc->ss.own && is_owner(rc);
@@ -350,7 +355,8 @@ static void undo(struct reconcile *rc)
 {
 	struct fwevent ev = rc->undo;
 	struct apply_report report = { 0 };
-	char text[CONFIG_ERR];
+	char text[CONFIG_ERR] = "out of memory";
+	bool undone;
 	int err;
 
 	rc->undo.touched = false;
@@ -362,16 +368,15 @@ static void undo(struct reconcile *rc)
 		return;
 	}
 	/* The plan of the last look: asking for links and routes first would leave it open longer. */
+	undone = fwtxn_len(&rc->ready) && !apply_ready(&rc->ss.fs, &rc->ready);
+	urgency_lower();
 	err = state_pause_rules(&rc->ss.before, rc->plan.rules);
 	if (!err)
 		err = apply_commit(&rc->ss.fs, &rc->plan,
-				   session_apply_flags(&rc->ss, &rc->ss.before.policy) |
-					   (unsigned int)APPLY_BLIND,
-				   NULL, &report, text);
-	else
-		snprintf(text, sizeof(text), "out of memory");
+				   session_apply_flags(&rc->ss, &rc->ss.before.policy), NULL,
+				   &report, text);
 	read_whose(rc, &ev);
-	if (report.commits)
+	if (undone || report.commits)
 		note_undone(rc, &ev);
 	if (err < 0) {
 		rc->status.fighting |= err == -EBUSY;

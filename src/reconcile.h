@@ -34,6 +34,7 @@
 
 #include "apply.h"
 #include "follow.h"
+#include "fwtxn.h"
 #include "fwwatch.h"
 #include "netwatch.h"
 #include "pace.h"
@@ -43,8 +44,9 @@
 struct reconcile {
 	struct session ss; /* ss.before: what was asked for, if ss.recorded */
 	struct netwatch nw;
-	struct fwwatch fw; /* open only where the table is not owned */
-	struct plan plan;  /* of the last look that went well, if `planned` */
+	struct fwwatch fw;  /* open only where the table is not owned */
+	struct plan plan;   /* of the last look that went well, if `planned` */
+	struct fwtxn ready; /* of that plan, where the table is not owned: see undo() */
 	bool planned;
 	bool can_own;
 	unsigned int

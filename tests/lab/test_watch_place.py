@@ -226,7 +226,7 @@ def test_directory_gone(watched, target, no_leftovers, what):
 
 @contextlib.contextmanager
 def closed_to_it(path):
-    """A watcher has CAP_NET_ADMIN alone, and so its own rights to files."""
+    """A watcher has no right to other people's files."""
     path.chmod(0)
     try:
         yield

@@ -16,7 +16,7 @@ from guard import TABLES
 from procfs import family
 from tools import run_inside
 
-NET_ADMIN = 1 << 12
+NET_ADMIN, SYS_NICE = 1 << 12, 1 << 23
 LIMITS = {"Max open files": "64", "Max core file size": "0",
           "Max file size": str(64 << 20), "Max address space": str(1 << 30)}
 MOST_FILES = {"worker": 16, "keeper": 6}
@@ -59,9 +59,32 @@ def with_library(guard, library):
 def test_capabilities(guard, watcher, name):
     with_library(guard, "libcap-ng")
     for which in ("CapPrm", "CapEff", "CapBnd"):
-        assert int(watcher[name].status(which), 16) == NET_ADMIN, which
+        assert (int(watcher[name].status(which), 16)
+                == NET_ADMIN | SYS_NICE), which
     for which in ("CapInh", "CapAmb"):
         assert int(watcher[name].status(which), 16) == 0, which
+
+
+@pytest.mark.root  # a user namespace has no say in it
+@pytest.mark.parametrize("ownership", ["auto", "off"])
+def test_urgency(guard, ownership):
+    """While it waits for what others do to rules that are not its own."""
+    guard.enable(tunnel="tun0", watch=True, ownership=ownership)
+    listens = not guard.status()["owner"] == "socket"
+    pid = guard.watcher["pid"]
+    expected = (os.SCHED_FIFO, 1) if listens else (os.SCHED_OTHER, 0)
+
+    def waits():
+        return (os.sched_getscheduler(pid),
+                os.sched_getparam(pid).sched_priority) == expected
+
+    netns.wait_until(waits, f"{expected}")
+    if listens:
+        guard.namespace.run(["nft", "flush", "ruleset"])
+        netns.wait_until(lambda: guard.watcher["undone"], "it is undone")
+        netns.wait_until(waits, f"{expected} again")
+    keeper = family(guard)["keeper"].pid
+    assert os.sched_getscheduler(keeper) == os.SCHED_OTHER
 
 
 @names

@@ -1,6 +1,10 @@
 /* loop.h: what is due is called, and nothing that was removed */
 #include "unit.h"
 
+#include <sched.h>
+#include <sys/syscall.h>
+
+#include "urgency.h"
 #include "watchers.h"
 
 struct pair {
@@ -126,6 +130,57 @@ static void test_loop_forgets_within_a_round(void **state)
 	loop_fini(&l);
 }
 
+static int order[2], policies[2], calls;
+
+static void note_call(void *ctx)
+{
+	struct pair *p = ctx;
+
+	p->calls++;
+	order[calls] = p->fds[0];
+	policies[calls++] = (int)syscall(SYS_sched_getscheduler, 0);
+}
+
+/* First, and with real time where that is granted; the rest of the round is not. */
+static void test_loop_calls_the_urgent_first(void **state)
+{
+	struct pair a, b;
+	struct loop l;
+
+	(void)state;
+	urgency_raise();
+	policies[0] = (int)syscall(SYS_sched_getscheduler, 0);
+	urgency_lower();
+	print_message("real time: %s\n", policies[0] == SCHED_FIFO ? "granted" : "refused");
+	assert_int_equal((int)syscall(SYS_sched_getscheduler, 0), SCHED_OTHER);
+
+	assert_int_equal(loop_init(&l), 0);
+	open_pair(&a, &l);
+	open_pair(&b, &l);
+	for (int round = 0; round < 2; round++) { /* whichever became ready first */
+		const int expected = policies[0];
+
+		calls = 0;
+		assert_int_equal(loop_add(&l, a.fds[0], note_call, &a), 0);
+		assert_int_equal(loop_add_urgent(&l, b.fds[0], note_call, &b), 0);
+		assert_int_equal(write(round ? a.fds[1] : b.fds[1], "x", 1), 1);
+		assert_int_equal(write(round ? b.fds[1] : a.fds[1], "x", 1), 1);
+		assert_int_equal(loop_wait(&l, 0), 0);
+		assert_int_equal(calls, 2);
+		assert_int_equal(order[0], b.fds[0]);
+		assert_int_equal(policies[0], expected);
+		assert_int_equal(policies[1], SCHED_OTHER);
+		assert_int_equal((int)syscall(SYS_sched_getscheduler, 0), SCHED_OTHER);
+		assert_int_equal(read(a.fds[0], &(char){ 0 }, 1), 1);
+		assert_int_equal(read(b.fds[0], &(char){ 0 }, 1), 1);
+		loop_remove(&l, a.fds[0]);
+		loop_remove(&l, b.fds[0]);
+	}
+	close_pair(&a);
+	close_pair(&b);
+	loop_fini(&l);
+}
+
 static void test_loop_takes_a_signal_for_a_round(void **state)
 {
 	const uint64_t start_ms = now_ms();
@@ -149,6 +204,7 @@ int main(void)
 		cmocka_unit_test(test_loop_calls_what_is_due),
 		cmocka_unit_test(test_loop_has_a_limit),
 		cmocka_unit_test(test_loop_forgets_within_a_round),
+		cmocka_unit_test(test_loop_calls_the_urgent_first),
 		cmocka_unit_test(test_loop_takes_a_signal_for_a_round),
 	};
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -22,7 +23,9 @@
 #include "fwsock.h"
 #include "privs.h"
 
-#define NET_ADMIN (1ULL << 12) /* CAP_NET_ADMIN, linux/capability.h */
+/* linux/capability.h: CAP_NET_ADMIN, CAP_SYS_NICE */
+#define NET_ADMIN (1ULL << 12)
+#define SYS_NICE  (1ULL << 23)
 #define ALL_CAPS  (~0ULL)
 
 /* A line of /proc/self/status, as a number; -1 where it is not there. */
@@ -44,16 +47,21 @@ static unsigned long long proc_status(const char *name, int base)
 
 static int body_drop(void)
 {
+	unsigned long long kept;
+
 	if (child_isolate(CLONE_NEWNET))
 		return CHILD_SKIP;
-	CHECK(proc_status("CapEff", 16) & NET_ADMIN);
+	kept = proc_status("CapEff", 16) & (NET_ADMIN | SYS_NICE);
+	CHECK(kept & NET_ADMIN);
 	CHECK(!privs_drop());
 #ifdef HAVE_LIBCAP_NG
-	CHECK(proc_status("CapEff", 16) == NET_ADMIN);
-	CHECK(proc_status("CapPrm", 16) == NET_ADMIN);
+	CHECK(proc_status("CapEff", 16) == kept);
+	CHECK(proc_status("CapPrm", 16) == kept);
 	CHECK(proc_status("CapInh", 16) == 0);
 	CHECK(proc_status("CapAmb", 16) == 0);
-	CHECK(proc_status("CapBnd", 16) == NET_ADMIN);
+	CHECK(proc_status("CapBnd", 16) == kept);
+#else
+	(void)kept;
 #endif
 	CHECK(proc_status("NoNewPrivs", 10) == 1);
 	CHECK(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0);
@@ -130,6 +138,7 @@ static int give_up(void)
 static int body_filter_refuses(void)
 {
 	char *const argv[] = { "/bin/true", NULL }, *const envp[] = { NULL };
+	const struct sched_param least = { .sched_priority = 1 };
 	struct rlimit now;
 
 	if (child_isolate(CLONE_NEWNET))
@@ -158,6 +167,9 @@ static int body_filter_refuses(void)
 	CHECK(REFUSED(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)));
 	CHECK(REFUSED(kill(getppid(), 0)));
 	CHECK(REFUSED(syscall(SYS_tgkill, getppid(), getppid(), 0)));
+	CHECK(REFUSED(syscall(SYS_sched_setscheduler, getppid(), SCHED_FIFO, &least)));
+	CHECK(REFUSED(syscall(SYS_sched_setscheduler, 0, SCHED_RR, &least)));
+	CHECK(!syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &(struct sched_param){ 0 }));
 	CHECK(REFUSED(ioctl(0, TIOCSTI, "x")));
 	CHECK(!getrlimit(RLIMIT_NOFILE, &now));
 	CHECK(REFUSED(setrlimit(RLIMIT_NOFILE, &now)));

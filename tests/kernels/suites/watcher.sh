@@ -62,8 +62,8 @@ check 'watch.pid names the keeper' "$(cat /run/leakguard/watch.pid)" "$(keeper)"
 
 # What the watcher may: the filter is in place, and nothing runs into it.
 pid=$(of_watcher pid)
-check 'it has CAP_NET_ADMIN alone' \
-	"$(awk '$1 == "CapEff:" { print $2 }' "/proc/$pid/status")" 0000000000001000
+check 'it has CAP_NET_ADMIN and CAP_SYS_NICE alone' \
+	"$(awk '$1 == "CapEff:" { print $2 }' "/proc/$pid/status")" 0000000000801000
 check 'its system calls are filtered' \
 	"$(awk '$1 == "Seccomp:" { print $2 }' "/proc/$pid/status")" 2
 
