@@ -23,6 +23,7 @@ import netns
 from commits import OURS, Commits, deafen
 from firewalls import FIREWALLS, NFTABLES_CONF
 from guard import REPOSITORY, TABLES, egress_chain
+from procfs import family
 from test_altered import ANYWHERE, EDITS, FRAME_EDITS, TABLE
 from test_update import TARGET, Load, control, report, settle
 from tools import (SOAK, Churn, Counter, Rival, comparable, generation,
@@ -354,6 +355,25 @@ def test_undone(lab, watched, counter, commits, record_property, frames):
     (BUILD / f"undone-frames-{frames}.txt").write_text(figures.text())
     print("\n" + figures.text())
     assert not out or frames == "off"
+
+
+def test_nothing_comes_before_the_repair(lab, guard):
+    """Neither a question nor the rest of the events: the kernel's mutex goes to
+    the next who asks, and that may be the culprit who closes its socket."""
+    guard.enable(tunnel="tun0", watch=True, ownership="off")
+    worker = family(guard)["worker"]
+    trace = pathlib.Path(f"{guard.run_dir}.trace")
+    strace = lab.host.popen(["strace", "-qq", "-o", trace, "-e",
+                             "trace=network", "-p", str(worker.pid)])
+    netns.wait_until(lambda: worker.status("TracerPid") != "0", "strace", 30)
+    lab.host.run(["nft", "flush", "ruleset"])
+    netns.wait_until(lambda: guard.watcher["undone"] == 1, "it is undone", 30)
+    netns.stop(strace)
+    calls = re.findall(r"(?m)^(\w+)\(", trace.read_text(encoding="ascii"))
+    assert calls[:5] == ["recvmsg", "getsockopt", "getsockopt", "recvfrom",
+                         "sendmsg"]
+    assert calls.count("recvmsg") > 5, "events are read, later"
+    assert guard.watcher["last_undone"]["name"] == "nft"
 
 
 def test_log_names_who(lab, guard):
