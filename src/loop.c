@@ -64,23 +64,29 @@ static void run(const struct loop *l, const struct epoll_event *events, int n, b
 		const struct loop_source *s = &l->sources[(uint32_t)events[i].data.u64];
 
 		/* An earlier callback may have removed it, and put another there. */
-		if (s->fn && s->serial == events[i].data.u64 >> 32 && s->urgent == urgent)
-			s->fn(s->ctx);
+		if (!s->fn || s->serial != events[i].data.u64 >> 32 || s->urgent != urgent)
+			continue;
+		if (!urgent)
+			urgency_lower();
+		s->fn(s->ctx);
 	}
 }
 
 int loop_wait(struct loop *l, int timeout_ms)
 {
 	struct epoll_event events[LOOP_MAX];
+	bool urgent = false;
 	int n, err;
 
 	for (size_t i = 0; i < LOOP_MAX; i++)
-		if (l->sources[i].fn && l->sources[i].urgent)
-			urgency_raise();
+		urgent |= l->sources[i].fn && l->sources[i].urgent;
+	if (urgent)
+		urgency_raise();
+	else
+		urgency_lower();
 	n = epoll_wait(l->epoll_fd, events, LOOP_MAX, timeout_ms);
 	err = n < 0 && errno != EINTR ? -errno : 0;
 	run(l, events, n, true);
-	urgency_lower();
 	run(l, events, n, false);
 	return err;
 }

@@ -42,7 +42,8 @@ int loop_add(struct loop *l, int fd, loop_fn *readable, void *ctx);
 
 /*
  * The same, called before others.  The process is urgent (urgency.h) while it
- * waits for such a one and when it is called; that ends with it, if not sooner.
+ * waits for such a one and when it is called, and stays so until others are
+ * called: whoever has more to do than to read ends that.
  */
 int loop_add_urgent(struct loop *l, int fd, loop_fn *readable, void *ctx);
 

@@ -234,6 +234,7 @@ static void write_record(struct reconcile *rc)
 {
 	char text[CONFIG_ERR];
 
+	urgency_lower();
 	rc->record_ms = 0;
 	if (reconcile_record(rc, text))
 		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
@@ -323,6 +324,7 @@ static void look(struct reconcile *rc, const char *found)
 	bool pause_ended, pinned;
 	int err;
 
+	urgency_lower();
 	debounce_clear(&rc->links);
 	rc->looked_ms = clock_monotonic_ms();
 	if (!rc->ss.recorded)
@@ -501,6 +503,7 @@ static void audit(struct reconcile *rc, uint64_t now_ms)
 	const bool slept = skew_ms > rc->skew_ms + 1000;
 	uint32_t generation = 0;
 
+	urgency_lower();
 	rc->audit_ms = now_ms + AUDIT_MS;
 	rc->skew_ms = skew_ms;
 	if (rc->status.fighting && now_ms - rc->undone_ms > FIGHT_OVER_MS)
