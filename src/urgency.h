@@ -9,9 +9,10 @@
 #define URGENCY_H
 
 /*
- * From now on run at once when woken: SCHED_FIFO, at its lowest priority
+ * Before a wait: run at once when it ends.  SCHED_FIFO, at its lowest priority
  * (sched(7)).  Needs CAP_SYS_NICE; where that is refused, as in most containers,
- * the process stays as it is.
+ * the process stays as it is.  So it does while it waits again and again, a
+ * hundred times at once or a second: a storm takes no time from anybody else.
  */
 void urgency_raise(void);
 

@@ -185,6 +185,13 @@ static void test_loop_calls_the_urgent_first(void **state)
 	assert_int_equal(write(b.fds[1], "x", 1), 1);
 	assert_int_equal(loop_wait(&l, 0), 0);
 	assert_int_equal(policy_now(), urgent);
+	/* Not in a storm; the next one is told in time again. */
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(loop_wait(&l, 0), 0);
+	assert_int_equal(policy_now(), SCHED_OTHER);
+	for (int i = 0; i < PLENTY_MS / 20 && policy_now() != urgent; i++)
+		assert_int_equal(loop_wait(&l, usleep(20000)), 0);
+	assert_int_equal(policy_now(), urgent);
 	loop_remove(&l, b.fds[0]);
 	assert_int_equal(loop_wait(&l, 0), 0);
 	assert_int_equal(policy_now(), SCHED_OTHER);
