@@ -474,10 +474,10 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 	return err < 0 ? err : -EBUSY;
 }
 
-void apply_make_ready(const struct plan *plan, bool own, struct fwtxn *ret_ready)
+void apply_make_ready(const struct plan *plan, struct fwtxn *ret_ready)
 {
 	fwtxn_init(ret_ready);
-	(void)fwdiff_build_blind(&plan->rules[FAMILY_INET], own, ret_ready);
+	(void)fwdiff_build_blind(&plan->rules[FAMILY_INET], false, ret_ready);
 }
 
 int apply_ready(struct fwsock *fs, struct fwtxn *ready)

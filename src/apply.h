@@ -89,12 +89,12 @@ int apply_commit(struct fwsock *fs, struct plan *plan, unsigned int flags,
 		 char reterr_text[CONFIG_ERR]);
 
 /*
- * For when somebody has just changed the tables: what puts the most important one
- * back, table inet, without a look at what there is.  Made ready before, for the
- * time that takes decides who gets nf_tables' mutex next (urgency.h).  What fails
- * shows when it is committed.
+ * For when somebody has just changed the tables, which nobody owns: what puts the
+ * most important one back, table inet, without a look at what there is.  Made
+ * ready before, for the time that takes decides who gets nf_tables' mutex next
+ * (urgency.h).  What fails shows when it is committed.
  */
-void apply_make_ready(const struct plan *plan, bool own, struct fwtxn *ret_ready);
+void apply_make_ready(const struct plan *plan, struct fwtxn *ret_ready);
 
 /*
  * Commit that, as often as it is wanted.  An apply_commit() has to follow, for the

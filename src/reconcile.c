@@ -95,15 +95,20 @@ int reconcile_open(struct reconcile *rc, const char *run_dir, int fd, char reter
 	return 0;
 }
 
-void reconcile_close(struct reconcile *rc)
+static void forget_plan(struct reconcile *rc)
 {
 	if (rc->planned)
 		plan_fini(&rc->plan);
 	fwtxn_fini(&rc->ready);
+	rc->planned = false;
+}
+
+void reconcile_close(struct reconcile *rc)
+{
+	forget_plan(rc);
 	fwwatch_close(&rc->fw);
 	netwatch_close(&rc->nw);
 	session_close(&rc->ss);
-	rc->planned = false;
 }
 
 /* --- looking --- */
@@ -171,13 +176,14 @@ static void read_whose(struct reconcile *rc, struct fwevent *ev)
 {
 	struct fwevent rest;
 
-	for (int i = 0; i < WHOSE_READS && rc->fw.touched; i++)
+	for (int i = 0; i < WHOSE_READS && rc->fw.touched; i++) {
 		if (fwwatch_read(&rc->fw, fwsock_port(&rc->ss.fs), &rest) != 1)
 			continue;
-		else if (rest.lost)
+		if (rest.lost)
 			note_lost(rc);
 		else
 			*ev = rest;
+	}
 }
 
 /*
@@ -214,13 +220,11 @@ static bool is_owner(struct reconcile *rc)
 /* What is in force, as was read at this generation (0: somebody was at it). */
 static void keep_plan(struct reconcile *rc, struct plan *plan, uint32_t generation)
 {
-	if (rc->planned)
-		plan_fini(&rc->plan);
+	forget_plan(rc);
 	rc->plan = *plan;
 	rc->planned = true;
-	fwtxn_fini(&rc->ready);
-	if (rc->fw.open)
-		apply_make_ready(&rc->plan, rc->ss.own, &rc->ready);
+	if (!rc->ss.own)
+		apply_make_ready(&rc->plan, &rc->ready);
 	rc->ss.guarded = true;
 	rc->generation = generation;
 	rc->status.owner = rc->ss.own && is_owner(rc);
@@ -234,7 +238,6 @@ static void write_record(struct reconcile *rc)
 {
 	char text[CONFIG_ERR];
 
-	urgency_lower();
 	rc->record_ms = 0;
 	if (reconcile_record(rc, text))
 		rc->record_ms = clock_monotonic_ms() + RECORD_RETRY_MS;
@@ -618,9 +621,7 @@ int reconcile_remove(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 	state_fini(&rc->ss.before);
 	rc->ss.recorded = rc->ss.guarded = false;
 	rc->status.owner = 0;
-	if (rc->planned)
-		plan_fini(&rc->plan);
-	rc->planned = false;
+	forget_plan(rc);
 	rc->ss.known = (struct fwknown){ 0 };
 	rc->undo.touched = false;
 	rc->follow = (struct follow){ 0 };
@@ -633,6 +634,7 @@ int reconcile_record(struct reconcile *rc, char reterr_text[CONFIG_ERR])
 {
 	int err;
 
+	urgency_lower();
 	if (!rc->ss.recorded)
 		return 0;
 	err = rundir_lock(&rc->ss.rundir, 0, reterr_text);

@@ -70,7 +70,7 @@ def test_capabilities(guard, watcher, name):
 def test_urgency(guard, ownership):
     """While it waits for what others do to rules that are not its own."""
     guard.enable(tunnel="tun0", watch=True, ownership=ownership)
-    listens = not guard.status()["owner"] == "socket"
+    listens = guard.status()["owner"] != "socket"
     pid = guard.watcher["pid"]
     expected = (os.SCHED_FIFO, 1) if listens else (os.SCHED_OTHER, 0)
 
