@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -102,6 +103,7 @@ static void give_back(int fd, int type)
 	}
 	conn = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		while ((n = read(conn, data, sizeof(data))) > 0)
 			if (write(conn, data, (size_t)n) < 0)
 				break;

@@ -76,6 +76,14 @@ inside() {
 	nsenter --net="/run/netns/$where" "$@"
 }
 
+# start NAMESPACE COMMAND...: in the background. $! is the command itself, and no
+# shell that waits for it, as "inside ... &" would be.
+start() {
+	local where=$1
+	shift
+	nsenter --net="/run/netns/$where" "$@" 8>&- 9>&- &
+}
+
 lab_up() {
 	local module
 	for module in nf_tables veth tun wireguard; do
@@ -175,7 +183,7 @@ handles() {
 # see NAMESPACE LINK [NAME]
 see() {
 	: >"/see/${3:-$1}"
-	inside "$1" probe see "$2" >>"/see/${3:-$1}" 8>&- 9>&- &
+	start "$1" probe see "$2" >>"/see/${3:-$1}"
 	wait_for grep -qs ready "/see/${3:-$1}"
 }
 

@@ -56,7 +56,7 @@ volley host 53 '203.0.113.9 2001:db8:113::9'
 check 'the carrier alone: address, protocol, port' "$came" \
 	'udp4=far tcp4=none udp6=none tcp6=none'
 
-inside far probe serve 203.0.113.8 53 >/tmp/serve 2>&1 &
+start far probe serve 203.0.113.8 53 >/tmp/serve 2>&1
 succeeds 'enable, rejecting' raise --action reject
 check 'a local query is refused at once, IPv4' "$(probe ask 203.0.113.8 53)" refused
 check 'a local query is refused at once, IPv6' "$(probe ask 2001:db8:113::8 53)" refused

@@ -89,7 +89,7 @@ nothing() {
 
 # takes ADDRESS PORT: UDP to there is ESP
 takes() {
-	inside gate probe espinudp "$1" "$2" >/tmp/takes 8>&- 9>&- &
+	start gate probe espinudp "$1" "$2" >/tmp/takes
 	wait_for grep -qs ready /tmp/takes
 }
 
@@ -218,8 +218,8 @@ lg disable
 
 # --- transport mode, with answers ---
 
-inside gate probe serve 198.51.100.9 53 >/tmp/serve4 8>&- 9>&- &
-inside gate probe serve 2001:db8:51::9 53 >/tmp/serve6 8>&- 9>&- &
+start gate probe serve 198.51.100.9 53 >/tmp/serve4
+start gate probe serve 2001:db8:51::9 53 >/tmp/serve6
 wait_for grep -qs ready /tmp/serve6
 wait_for grep -qs ready /tmp/serve4
 xfrm_down

@@ -43,7 +43,7 @@ install_ppp() {
 		leakguard status --json >/tmp/pre-up
 	END
 	chmod +x /etc/ppp/ip-pre-up.d/record
-	inside far probe serve $RESOLVER 53 >/tmp/serve 8>&- 9>&- &
+	start far probe serve $RESOLVER 53 >/tmp/serve
 }
 
 # A link to the far side, again and again.

@@ -230,8 +230,8 @@ ip -6 route del fd64::1 2>/dev/null
 
 # --- WireGuard, its carrier on port 53 ---
 
-inside far probe serve 10.64.0.1 853 >/tmp/serve4 8>&- 9>&- &
-inside far probe serve fd64::1 853 >/tmp/serve6 8>&- 9>&- &
+start far probe serve 10.64.0.1 853 >/tmp/serve4
+start far probe serve fd64::1 853 >/tmp/serve6
 lg enable --tunnel wg0 --tunnel-kind strict --endpoint 192.0.2.1:53/udp \
 	--resolver '10.64.0.1 via tunnel' --resolver 'fd64::1 via tunnel'
 wait_for is_watched

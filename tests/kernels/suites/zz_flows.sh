@@ -36,7 +36,7 @@ lay() {
 	done
 	# shellcheck disable=SC2086 # lists of addresses
 	for port in 53 443; do
-		inside far flow serve $port $PUBLIC $APPROVED >/tmp/serve.$port 8>&- 9>&- &
+		start far flow serve $port $PUBLIC $APPROVED >/tmp/serve.$port
 		servers="$servers $!"
 		wait_for grep -qs ready /tmp/serve.$port
 	done
@@ -70,7 +70,7 @@ open_flows() {
 	keep_flow udp $((label + 5)) "${PUBLIC#* }" 443
 }
 keep_flow() {
-	inside lan flow "$1" "$2" "$3" "$4" >/dev/null 2>&1 8>&- 9>&- &
+	start lan flow "$1" "$2" "$3" "$4" >/dev/null 2>&1
 	flows="$flows $!"
 }
 close_flows() {
@@ -87,9 +87,12 @@ seen_from() {
 are_past() {
 	[ "$(seen_from $((label + 4)))" -ge "$1" ] && [ "$(seen_from $((label + 5)))" -ge "$1" ]
 }
-# going: which of the four still come out, once those to port 443 have by 15
+# going: which of the four still come out, once those to port 443 have by 15.
+# What left before, and is seen only now, does not count.
 going() {
-	local kind at=0 found=''
+	local kind at=0 found='' first=$label
+	volley lan 443 "$PUBLIC"
+	label=$first
 	forget
 	wait_for are_past 15 || found=' the control has ended'
 	for kind in $KINDS; do
@@ -176,11 +179,6 @@ is_over() {
 	*expires*) return 1 ;;
 	esac
 }
-# What left before, and is seen only now, does not count.
-going_since() {
-	going >/dev/null
-	going
-}
 # pause_ends NAME EXPECTED: by the kernel's clock. What takes its time in an
 # emulated machine is done before; the flows are offloaded anew at once.
 pause_ends() {
@@ -190,7 +188,7 @@ pause_ends() {
 	lg pause 10s
 	wait_for are_offloaded
 	wait_for is_over || check "$1: it ends" never 'in time'
-	check "$1, its end: who goes on" "$(going_since)" "$2"
+	check "$1, its end: who goes on" "$(going)" "$2"
 	close_flows
 }
 raise
@@ -222,7 +220,7 @@ wait_for are_going
 check 'prevent: a pause' "$(going) $(offloaded)" 'all none'
 lg pause 10s
 wait_for is_over || check 'prevent: a pause ends' never 'in time'
-check 'prevent: a pause ends without a watcher' "$(going_since)" none
+check 'prevent: a pause ends without a watcher' "$(going)" none
 close_flows
 
 # --- a tunnel ends: the same flow is led to the wire ---
@@ -259,10 +257,10 @@ first() {
 	shift
 	raise "$@"
 	labels 1
-	inside far flow udp 53 fd05::2 "$label" 2001:db8:113::9 >/dev/null 2>&1 8>&- 9>&- &
+	start far flow udp 53 fd05::2 "$label" 2001:db8:113::9 >/dev/null 2>&1
 	server=$!
 	wait_for grep -q "sport=53 dport=$label " /proc/net/nf_conntrack
-	inside lan flow udp "$label" 2001:db8:113::9 53 >/dev/null 2>&1 8>&- 9>&- &
+	start lan flow udp "$label" 2001:db8:113::9 53 >/dev/null 2>&1
 	asker=$!
 	forget
 	wait_for volley_came
