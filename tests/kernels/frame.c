@@ -6,7 +6,8 @@
  * One frame of each shape (default: all of them), then UDP to port 9 by both
  * families, which tells that there is no more to wait for.  The I-th shape has
  * the source port LABEL + I, later fragments that identification; what was
- * sent is printed, "20003 vlan4" a line. With -s again and again for so long.
+ * sent is printed, "20003 vlan4 udp" a line: what probe calls it where it is seen.
+ * With -s again and again for so long.
  *
  * WAY: raw, dgram (the kernel makes the link-layer header), bypass (no queue),
  * ring (PACKET_TX_RING), lie (the socket says ARP), mute (it says nothing), or
@@ -397,6 +398,24 @@ static void build(struct frame *f, const struct shape *s, const struct sender *b
 		put16(f, label);
 }
 
+/* What probe sees in it. */
+static const char *kind(const struct shape *s)
+{
+	switch (s->body) {
+	case BODY_TCP:
+		return "tcp";
+	case BODY_LATER:
+	case BODY_TINY:
+		return "fragment";
+	case BODY_ICMP:
+		return "icmp";
+	case BODY_OTHER:
+		return "other";
+	default:
+		return "udp";
+	}
+}
+
 static bool is_wanted(const char *name, char **names)
 {
 	if (!*names)
@@ -418,7 +437,7 @@ static void send_shapes(struct sender *s, uint16_t label, uint16_t port, char **
 		build(&f, &shapes[i], s, (uint16_t)(label + i), port);
 		send_frame(s, &f);
 		if (is_first)
-			printf("%zu %s\n", label + i, shapes[i].name);
+			printf("%zu %s %s\n", label + i, shapes[i].name, kind(&shapes[i]));
 	}
 }
 
