@@ -23,9 +23,10 @@ int privs_limit(void);
 /*
  * Capabilities: permitted and effective become CAP_NET_ADMIN and CAP_SYS_NICE
  * (urgency.h), as far as they are held; inheritable and ambient none; the
- * bounding set the same two, where CAP_SETPCAP is there to lower it.  Then no new privileges by exec, nothing in
- * /proc/PID for other users and no ptrace(2) by them, umask 077.  The same as
- * root of a user namespace.  0, or -errno: then some of it may be in force.
+ * bounding set the same two, where CAP_SETPCAP is there to lower it.  Then no new
+ * privileges by exec, nothing in /proc/PID for other users and no ptrace(2) by
+ * them, umask 077.  The same as root of a user namespace.  0, or -errno: then some
+ * of it may be in force.
  */
 int privs_drop(void);
 
