@@ -128,17 +128,18 @@ lab_up() {
 # that was just about to send.
 hook_all() {
 	local family hook
-	for family in inet bridge; do
-		echo "add table $family keep"
-		for hook in prerouting input forward output postrouting; do
-			echo "add chain $family keep $hook { type filter hook $hook priority 0; }"
+	{
+		for family in inet bridge; do
+			echo "add table $family keep"
+			for hook in prerouting input forward output postrouting; do
+				echo "add chain $family keep $hook { type filter hook $hook priority 0; }"
+			done
 		done
-	done >/tmp/keep
-	echo 'add table netdev keep' >>/tmp/keep
-	for hook in ingress egress; do
-		echo "add chain netdev keep $hook { type filter hook $hook device lo priority 0; }"
-	done >>/tmp/keep
-	inside far nft -f /tmp/keep
+		echo 'add table netdev keep'
+		for hook in ingress egress; do
+			echo "add chain netdev keep $hook { type filter hook $hook device lo priority 0; }"
+		done
+	} | inside far nft -f -
 }
 
 # place NAMESPACE LINK ADDRESS ADDRESS: "." is the machine's own

@@ -72,7 +72,7 @@ server_up() {
 			ms-dns $FORGED 10.66.0.1:10.66.0.2 logfile /tmp/server.log
 	END
 	chmod +x /tmp/server
-	nsenter --net=/run/netns/far nc -ll -p 5001 -e unshare -m /tmp/server 8>&- 9>&- &
+	start far nc -ll -p 5001 -e unshare -m /tmp/server
 	echo $! >/tmp/listen.pid
 }
 

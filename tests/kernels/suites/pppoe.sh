@@ -26,8 +26,7 @@ install_pppoe() {
 			-q /bin/pppd -Q /bin/pppoe
 	END
 	chmod +x /tmp/concentrator
-	nsenter --net=/run/netns/far unshare -m /tmp/concentrator \
-		>/tmp/concentrator.out 2>&1 8>&- 9>&- &
+	start far unshare -m /tmp/concentrator >/tmp/concentrator.out 2>&1
 	concentrator=$!
 }
 

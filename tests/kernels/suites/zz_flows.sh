@@ -90,9 +90,8 @@ are_past() {
 # going: which of the four still come out, once those to port 443 have by 15.
 # What left before, and is seen only now, does not count.
 going() {
-	local kind at=0 found='' first=$label
+	local kind at=0 found=''
 	volley lan 443 "$PUBLIC"
-	label=$first
 	forget
 	wait_for are_past 15 || found=' the control has ended'
 	for kind in $KINDS; do
